@@ -1,4 +1,4 @@
-"""What the tests of aiohttp share: applications of some handlers, and one that counts."""
+"""What the tests of aiohttp share: a handler that counts, and applications made of handlers."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -35,12 +35,12 @@ async def touch(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def proxied(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """As middlewares for proxies do: the server itself prepares the response with the request that it knows."""
+    """Clone the request, as middlewares for proxies do: the server prepares the response with the original one."""
     return await handler(request.clone(scheme="https", remote="192.0.2.1"))
 
 
 def route(app: web.Application, *pages: Page) -> web.Application:
-    """Serve each handler at its name."""
+    """Serve each handler under its name."""
     for page in pages:
         app.router.add_route("*", f"/{page.__name__}", page)
     return app

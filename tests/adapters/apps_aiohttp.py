@@ -28,7 +28,7 @@ class _Request(PageRequest):
         return value
 
     async def body(self) -> bytes:
-        parts = [part async for part in self.connection.content.iter_any()]  # as an upload handler does: of any size
+        parts = [part async for part in self.connection.content.iter_any()]  # as upload handlers do: no limit
         return b"".join(parts)
 
     async def field(self, name: str) -> str | None:
@@ -50,7 +50,7 @@ def _handler(page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse
             return await _stream(request, answer)
         kind = "text/plain" if answer.body else None
         response = web.Response(body=answer.body, status=answer.status, headers=headers, content_type=kind)
-        if answer.background is not None:  # which aiohttp does not have; this is how its handlers do it
+        if answer.background is not None:  # aiohttp has no background tasks: its handlers do this instead
             await response.prepare(request)
             await response.write_eof()
             await answer.background()

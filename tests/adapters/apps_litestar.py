@@ -24,7 +24,7 @@ Page = Callable[[PageRequest], Awaitable[PageResponse]]
 
 
 class _Plain(Response[bytes]):
-    """Litestar's headers are a dict; an application's two Set-Cookie lines do not fit into one."""
+    """A response with repeated headers: Litestar keeps headers in a dict, which cannot hold two Set-Cookie lines."""
 
     def __init__(self, answer: PageResponse) -> None:
         background = BackgroundTask(answer.background) if answer.background is not None else None

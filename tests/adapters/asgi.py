@@ -29,7 +29,7 @@ class Wire(Struct, eq=False):
 
     incoming: list[Message]
     sent: list[Message] = field(default_factory=list[Message])
-    breaks_at: int | None = None  # the client is gone after so many messages
+    breaks_at: int | None = None  # the number of messages after which the client is gone
 
     async def receive(self) -> Message:
         assert self.incoming, "the application waits for a message that does not come"
@@ -115,7 +115,7 @@ async def ask(
 
 
 class Channel:
-    """What a handler has of the connection."""
+    """The connection as a handler has it."""
 
     def __init__(self, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
         self.receive = receive
@@ -127,7 +127,7 @@ class Channel:
 
 
 class AsgiSite:
-    """An ASGI application behind the middleware, and its storage to look into."""
+    """An ASGI application behind the middleware, with the store and the storage that it uses."""
 
     def __init__(
         self, handler: Callable[[Session, Channel], Awaitable[None]], *, lazy: bool = False, **config: Any

@@ -1,7 +1,7 @@
 """Clients for real servers: a browser that keeps cookies as browsers do, and requests as raw bytes.
 
-Nothing here knows a framework or sessioncore: what a server says is read from the
-socket, and what it may set is decided by `http.cookiejar` and the rules of RFC 6265bis
+Nothing here depends on a framework or on sessioncore: responses are read from the
+socket, and cookies are judged by `http.cookiejar` and by the rules of RFC 6265bis
 that it lacks.
 """
 
@@ -116,7 +116,7 @@ def ask(address: Address, request: bytes) -> Reply:
         except (ConnectionError, ssl.SSLError):
             if kept is None:
                 raise
-            return ask(address, request)  # as browsers do: the server had closed what it left open
+            return ask(address, request)  # as browsers do: the server has closed the connection that it had kept open
         reply = Reply(response.status, list(response.msg.items()), response.read())
         if address.idle is not None and not response.will_close and reply.status != 101:
             stack.pop_all()
@@ -162,17 +162,17 @@ class Browser:
         return asked.get_header("Cookie") or ""
 
     def obey(self, reply: Reply, asked: urllib.request.Request) -> None:
-        """Take the response's cookies, but for those that a browser refuses."""
+        """Keep the response's cookies, except those that a browser refuses."""
         for cookie in self._jar.make_cookies(reply, asked):  # type: ignore[arg-type]  # it asks for info() only
             if self._acceptable(cookie):
                 self._jar.set_cookie(cookie)
         if any("max-age=0" in line.lower() for line in reply.set_cookies):
-            # make_cookies forgets what is deleted, whatever the other attributes are; a browser compares
-            # name, domain and path, so the line must name them as they were given.
+            # make_cookies deletes the cookie whatever the other attributes are. A browser compares name,
+            # domain and path, so the line must repeat them.
             assert all("path=/" in line.lower() for line in reply.set_cookies)
 
     def _acceptable(self, cookie: Cookie) -> bool:
-        """RFC 6265bis, sections 4.1.3 and 5.7: what http.cookiejar does not know yet."""
+        """Apply the rules of RFC 6265bis, sections 4.1.3 and 5.7, that http.cookiejar lacks."""
         secure_place = self.address.trust is not None
         name = cookie.name.lower()
         if cookie.secure and not secure_place:
@@ -183,7 +183,7 @@ class Browser:
 
     @property
     def cookies(self) -> Mapping[str, str]:
-        """What is kept now."""
+        """The cookies in the jar that have not expired."""
         return {cookie.name: cookie.value or "" for cookie in self._jar if not cookie.is_expired(int(time.time()))}
 
     def plant(self, name: str, value: str) -> None:
@@ -196,7 +196,7 @@ def until(condition: Callable[[], bool]) -> None:
     """Wait until `condition` holds."""
     give_up_at = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < give_up_at, "what was waited for never happened"
+        assert time.monotonic() < give_up_at, "the condition never held"
         time.sleep(0.005)
 
 

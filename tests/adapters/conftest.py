@@ -50,7 +50,7 @@ class Site(Struct):
         return ask(self.address, compose(method, path, headers, body))
 
     def calls(self, number: int = 0) -> list[str]:
-        """The storage calls since this was asked last; waits for that many: some come after the response."""
+        """The storage calls since the last call of this. Waits for `number` of them: some come after the response."""
 
         def made() -> list[str]:
             return [call for call in without_checks(self.storage.calls) if call not in {"open", "aclose"}]
@@ -60,12 +60,12 @@ class Site(Struct):
         return calls
 
     def kinds(self) -> list[str]:
-        """The kinds of the events since this was asked last."""
+        """The kinds of the events since the last call of this."""
         kinds, self.events[:] = [event.kind.value for event in self.events], []
         return kinds
 
     def reset(self) -> Self:
-        """Make it as good as new: no record, no fault, no call, no event."""
+        """Remove all records, faults, calls and events."""
         assert not self.server.trouble
 
         async def empty() -> None:
@@ -113,8 +113,8 @@ class Site(Struct):
         return found
 
 
-OpenSite = Callable[..., Site]  # with the other arguments of `start`
-Sites = Callable[..., Site]  # with those but for `stack` and `tls`; `storage` is a class here
+OpenSite = Callable[..., Site]  # takes the other arguments of `start`
+Sites = Callable[..., Site]  # takes an adapter, the class of a storage, and settings
 
 
 @pytest.fixture(scope="session")
@@ -143,14 +143,14 @@ def start(
 ) -> Site:
     """Serve the scenario application of an adapter until `stack` is closed.
 
-    `others` are more stores under their `scope_key`, `settings` are SessionConfig's, and `plain` is its development()
-    over http.
+    `others` are further stores with their `scope_key`. `settings` are those of SessionConfig; with `plain`, those of
+    its `development()`, over http.
     """
     storage = settings.pop("storage", None) or SpyStorage()
     events: list[SessionEvent] = []
     make = SessionConfig.development if plain else SessionConfig
     store = SessionStore(make(storage=storage, on_event=events.append, **settings))
-    more = [(key, store if other is None else other) for key, other in others]  # None: the same once more
+    more = [(key, store if other is None else other) for key, other in others]  # None: the first store again
     app = importlib.import_module(f"tests.adapters.apps_{adapter.partition('-')[0]}").make_app(store, *more)
     server = stack.enter_context(serve(SERVERS[adapter], app, None if plain else tls))
     stack.callback(storage.restore)  # before the server stops
@@ -159,7 +159,7 @@ def start(
 
 @pytest.fixture(scope="session")
 def sites(tls: Tls) -> Iterator[Sites]:
-    """Gives the site of one adapter, storage and configuration; each is started once, when it is first asked for."""
+    """Returns the site of an adapter, storage and configuration; each is started once, when it is first needed."""
     with ExitStack() as stack:
 
         @functools.cache
@@ -187,7 +187,7 @@ def open_site(adapter: str, tls: Tls) -> Iterator[OpenSite]:
 
 @pytest.fixture
 def storage() -> SpyStorage:
-    """A storage to look into."""
+    """The storage of `store`."""
     return SpyStorage()
 
 
@@ -202,13 +202,13 @@ Visit = Callable[[web.Application], Browser]
 
 @pytest.fixture
 def visit(tls: Tls) -> Iterator[Visit]:
-    """Serve an aiohttp application of the test's own, over TLS, and return a browser for it."""
+    """Serve a test's own aiohttp application over TLS, and return a browser for it."""
     with ExitStack() as stack:
         yield lambda app: Browser(stack.enter_context(serve(serve_aiohttp, app, tls)).address)
 
 
 @pytest.fixture
 def enter(anyio_backend: str, store: SessionStore) -> Iterator[Open]:
-    """Open Litestar applications of the test's own in its test client, which needs no server."""
+    """Open a test's own Litestar applications in Litestar's test client, which needs no server."""
     with clients(store, anyio_backend) as open_:
         yield open_

@@ -10,9 +10,9 @@ __all__ = ["Line"]
 
 
 class Line:
-    """One open connection to a server whose client says nothing but `incoming`.
+    """One open connection to a server whose client sends nothing but `incoming`.
 
-    `stuck` sends wait until they are `unstuck`, and those that it `refuses` raise.
+    Messages of the types in `stuck` are not sent before `unstuck` is set; sending one that `refuses` accepts raises.
     """
 
     def __init__(self, scope: dict[str, Any], *incoming: Message) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of Litestar share: small handlers, and a client for an application made of some."""
+"""What the tests of Litestar share: small handlers, and a client for an application made of handlers."""
 
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
@@ -50,7 +50,7 @@ def clients(store: SessionStore, backend: Any) -> Generator[Open]:
         def open_(
             *handlers: Any, plugin: SessionPlugin | None = None, session_config: Any = None, **app: Any
         ) -> Client:
-            # To describe an application takes longer than all else: those do it that look at the description.
+            # The OpenAPI description takes longer than all else: only tests that read it have it made.
             app = {"plugins": [plugin or SessionPlugin(store)], "openapi_config": None, **app}
             client: Client = TestClient(
                 Litestar([*handlers], **app), HTTPS, session_config=session_config, backend=backend, timeout=10,
@@ -62,7 +62,7 @@ def clients(store: SessionStore, backend: Any) -> Generator[Open]:
 
 
 def cookie_of(client: Client) -> dict[str, str]:
-    """The header for a WebSocket: the client sends no Secure cookie to ws://, which is all it can do."""
+    """The header for a WebSocket: the client knows only ws://, to which it sends no Secure cookie."""
     return {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
 
 

@@ -91,11 +91,11 @@ class Feed:
         self._response = response
 
     def part(self) -> bytes:
-        """What has come since, at least one byte."""
+        """What has arrived since the last call, at least one byte."""
         return self._response.read1()
 
     def rest(self) -> bytes:
-        """What comes until the end; an end in the middle of the framing raises IncompleteRead."""
+        """Everything up to the end; raises IncompleteRead if the connection ends before the body is complete."""
         return self._response.read()
 
 

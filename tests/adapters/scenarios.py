@@ -1,4 +1,4 @@
-"""What every adapter owes, as one table: visits of one browser, and what each response must say.
+"""What every adapter must do, as one table: visits of one browser, and what each response must contain.
 
 The expectations follow from the design, not from any framework: status, cookie,
 Vary, Cache-Control, body, storage calls and the number of stored records. The pages
@@ -12,11 +12,11 @@ from msgspec import Struct
 
 __all__ = ["SCENARIOS", "Scenario", "Step"]
 
-ANY: Final = "any"  # not the session's business
+ANY: Final = "any"  # not checked: the session does not decide it
 
 
 class Step(Struct, frozen=True):
-    """One request, and what must come of it."""
+    """One request, and what it must lead to."""
 
     path: str
     status: int = 200
@@ -26,7 +26,7 @@ class Step(Struct, frozen=True):
     cache: str | None = None  # of a response that sets a cookie: no-store, unless this says otherwise
     body: str | None = None
     calls: Sequence[str] | None = None  # to the storage
-    stored: int | None = None  # records afterwards
+    stored: int | None = None  # the number of records afterwards
     others: Sequence[str] = ()  # the application's own Set-Cookie lines, in order
     method: str = "GET"
 

@@ -48,7 +48,7 @@ class Server(Struct):
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn that stops when it is told to, instead of looking ten times a second."""
+    """uvicorn that waits for an event to stop, instead of looking at a flag ten times a second."""
 
     def __init__(self, config: uvicorn.Config, over: anyio.Event) -> None:
         super().__init__(config)
@@ -60,7 +60,7 @@ class _Uvicorn(uvicorn.Server):
         for connection in self.server_state.connections:
             websocket: Any = getattr(connection, "conn", None)
             if getattr(websocket, "state", None) is ConnectionState.CLOSED:
-                # Its client has said goodbye and is not gone yet. uvicorn would say it again, which wsproto refuses.
+                # Its client has closed it and not left yet. uvicorn would close it again, which wsproto refuses.
                 vars(connection)["close_sent"] = True
 
 
@@ -91,7 +91,7 @@ async def serve_asgi_on_trio(
             return tls
 
     config = Certified()
-    config.bind = [f"fd://{os.dup(sock.fileno())}"]  # hypercorn closes what it is given
+    config.bind = [f"fd://{os.dup(sock.fileno())}"]  # hypercorn closes the descriptor that it is given
     config.errorlog, config.accesslog = logging.getLogger("hypercorn.error"), None
     config.graceful_timeout = 1
     await run(app, config, shutdown_trigger=over.wait)
@@ -111,7 +111,7 @@ async def serve_aiohttp(
 
 
 async def serve_granian(app: Any, sock: socket.socket, tls: ssl.SSLContext | None, over: anyio.Event) -> None:
-    """Serve an ASGI application under granian until `over`; it takes no socket that is bound already."""
+    """Serve an ASGI application under granian until `over`; granian binds a socket of its own."""
     from granian.constants import Interfaces  # noqa: PLC0415 - it has no wheel for every platform
     from granian.server.embed import Server as Granian  # noqa: PLC0415
 
@@ -137,7 +137,7 @@ SERVERS: Final[Mapping[str, Serve]] = {
 
 
 def _answers(address: Address) -> bool:
-    """Ask for a page; False if nobody listens yet, or only the socket that granian does not take, which is closed."""
+    """Ask for a page; False if no server listens yet, or if granian has just closed the socket that it does not use."""
     with suppress(ConnectionError):
         ask(address, compose("GET", "/the-start-is-over"))
         return True
@@ -147,7 +147,7 @@ def _answers(address: Address) -> bool:
 @contextmanager
 def serve(run: Serve, app: Any, tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None) -> Generator[Server]:
     """Run a server while the block lasts; `tls` is the server's context and the clients'."""
-    # asyncio sets TCP_NODELAY only where the protocol is named; without it each small response waits 40 ms.
+    # asyncio sets TCP_NODELAY only if the protocol is named; without it each small response waits 40 ms.
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.bind(("127.0.0.1", 0))
     sock.listen(512)
@@ -174,10 +174,10 @@ def serve(run: Serve, app: Any, tls: tuple[ssl.SSLContext, ssl.SSLContext] | Non
     with sock, start_blocking_portal(backend, backend_options=options) as portal:
         serving, over = portal.start_task(main)
         try:
-            until(lambda: _answers(address))  # the start checks the storage, which a test may break
+            until(lambda: _answers(address))  # for the start checks the storage, which the test may break later
             yield Server(address, portal, trouble)
         finally:
             address.hang_up()
             portal.call(over.set)
             serving.result(PATIENCE)
-    assert not trouble, f"the server met what nobody handles: {trouble}"
+    assert not trouble, f"nobody handled these exceptions: {trouble}"

@@ -12,7 +12,7 @@ from sessioncore import Session, SessionError
 
 __all__ = ["LEFT", "talk", "talk_by_text"]
 
-LEFT: list[str] = []  # the queries of those whose handler has heard of the end
+LEFT: list[str] = []  # the queries of the sockets whose handler has received the disconnect
 
 
 async def talk(

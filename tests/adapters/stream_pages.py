@@ -1,4 +1,4 @@
-"""The streams among the pages of the scenario applications: only what stands in `chunks` happens after the headers."""
+"""The streams among the pages of the scenario applications: only the code in `chunks` runs after the headers."""
 
 from collections.abc import AsyncIterator
 
@@ -26,7 +26,7 @@ async def stream(request: PageRequest) -> PageResponse:
 
 
 async def late_first_write(request: PageRequest) -> PageResponse:
-    """Write to a session for the first time when the headers have left."""
+    """Write to a session for the first time when the headers have been sent."""
     session = await request.session()
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -68,7 +68,7 @@ async def late_boom(request: PageRequest) -> PageResponse:
 
 
 async def events(request: PageRequest) -> PageResponse:
-    """A stream that saves as it goes; `?how=late`: only then."""
+    """A stream that saves each of its changes; with `?how=late` nothing is written before it."""
     session = await request.session()
     if request.query("how") != "late":
         session["begun"] = True
@@ -83,7 +83,7 @@ async def events(request: PageRequest) -> PageResponse:
 
 
 async def feed(request: PageRequest) -> PageResponse:
-    """An event stream that says something, or nothing, and then sleeps, until the client leaves."""
+    """An event stream that sends something, or nothing, and then sleeps until the client leaves."""
     session = await request.session()
     how = request.query("how")
     if how != "later":
@@ -122,13 +122,13 @@ async def download(request: PageRequest) -> PageResponse:
 
 
 async def end_alive(request: PageRequest) -> PageResponse:
-    """End the session during work that must end with it, and answer nothing."""
+    """End the session during work that must end with it, so that no response is sent from here."""
     await work_to_the_end(await request.session())
     return PageResponse(b"never")
 
 
 async def work_to_the_end(session: Session) -> None:
-    """End the session inside of an `alive` block; SessionGone is the caller's to handle."""
+    """End the session inside of an `alive` block; the caller handles SessionGone."""
     async with session.alive():
         await session.store.revoke(session.handle)
         await sleep_forever()

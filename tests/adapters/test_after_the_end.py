@@ -1,4 +1,4 @@
-"""Error pages, access logs and hooks read the session when its request is over, on every adapter: what is stored."""
+"""Error pages, access logs and hooks that run after a request see what is stored, on every adapter."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -45,7 +45,7 @@ async def handle(session: Session, path: str) -> str:
 
 
 class Witness:
-    """What was read after the end."""
+    """Reads the session after the end, and keeps what it has read."""
 
     def __init__(self) -> None:
         self.seen: list[object] = []
@@ -69,7 +69,7 @@ async def check(store: SessionStore, sid: str, path: str, witness: Witness) -> N
     assert witness.seen == [(stored, sid, "ada", False)]
 
 
-# -- ASGI, and what stands outside of a whole application
+# -- ASGI, and what is around a whole application
 
 
 async def page(request: Request) -> PlainTextResponse:
@@ -77,7 +77,7 @@ async def page(request: Request) -> PlainTextResponse:
 
 
 def error_page(kind: type[Starlette], store: SessionStore, witness: Witness) -> Any:
-    """An application of Starlette or FastAPI with a page for every exception, which they call outside of all else."""
+    """An application of Starlette or FastAPI with a page for every exception, called outside of all middlewares."""
 
     async def show(request: Request, error: Exception) -> PlainTextResponse:
         await witness(of_asgi(request))
@@ -123,7 +123,7 @@ async def test_what_is_called_outside_reads_what_is_stored(
     witness, sid = Witness(), await visitor(store)
     try:
         wire = await ask(build(store, witness), path, sid)
-    except Bug:  # Litestar answers it itself; Starlette answers it, too, and passes it on to the server
+    except Bug:  # Litestar answers it; Starlette answers it and raises it again for the server
         assert path == "/fails"
     else:
         assert wire.status == (500 if path == "/fails" else 200)

@@ -25,7 +25,7 @@ from sessioncore_aiohttp import get_session, setup
 def test_sub_applications_share_the_session(store: SessionStore, storage: SpyStorage, visit: Visit) -> None:
     for repeated in (False, True):
         app, inner = application(store, count), route(web.Application(), count)
-        if repeated:  # no effect
+        if repeated:  # a second setup has no effect
             setup(app, store)
             setup(inner, store)
             assert len(app.middlewares) == 1
@@ -92,7 +92,7 @@ def test_static_files_and_404s_carry_what_a_middleware_did(store: SessionStore, 
     assert (gzip.decompress(packed.body), packed.one("vary")) == (b"packed", "Accept-Encoding, Cookie")
     cached = browser.get("/static/page.txt", [("If-None-Match", plain.one("etag") or "")])
     assert (cached.status, cached.one("vary"), cached.set_cookies) == (304, "Cookie", [])
-    missing = browser.another().get("/nowhere")  # the router's own
+    missing = browser.another().get("/nowhere")  # the router's own 404
     assert (missing.status, len(missing.set_cookies)) == (404, 1)
 
 
@@ -128,7 +128,7 @@ def test_a_response_that_an_outer_middleware_puts_in_its_place_has_a_cookie(stor
 
 
 async def meddle(request: web.Request) -> web.Response:
-    """Sets cookies in the framework's way, one of them under the session's name."""
+    """Set cookies by the framework's method, one of them with the name of the session's cookie."""
     response = await count(request)
     response.set_cookie("__Host-session_id", "mine", secure=True)
     response.set_cookie("theme", "dark")

@@ -1,4 +1,4 @@
-"""Responses that aiohttp handlers prepare: the session is stored before them, or the client gets an error."""
+"""Responses that aiohttp handlers prepare: the session is stored first, or the client gets an error."""
 
 import asyncio
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_a_commit_that_fails_while_a_response_is_prepared_is_a_clean_503(
             assert {line.partition(":")[0].lower() for line in lines} == {
                 "connection", "content-type", "content-length", "cache-control", "retry-after"
             }, shape  # fmt: skip
-    assert [record.name for record in caplog.records if record.exc_info] == ["sessioncore"]  # one for the outage
+    assert [record.name for record in caplog.records if record.exc_info] == ["sessioncore"]  # once for the outage
     storage.restore()
     assert browser.get("/count").text == "1"
 
@@ -64,7 +64,7 @@ def test_an_error_after_the_headers_have_left_ends_the_response(
     async def stream(request: web.Request) -> web.StreamResponse:
         session = await get_session(request)
         session["n"] = 1
-        if alone:  # else the signal does it
+        if alone:  # with `setup` the signal does it
             await session.save()
         response = web.StreamResponse()
         await response.prepare(request)
@@ -77,7 +77,7 @@ def test_an_error_after_the_headers_have_left_ends_the_response(
     storage.fail("replace")
     received = _everything(browser, "GET", "/stream")
     assert received.startswith(b"HTTP/1.1 200 ")
-    assert received.endswith(b"3\r\nabc\r\n")  # cut off, and nothing behind it
+    assert received.endswith(b"3\r\nabc\r\n")  # cut off after this chunk
 
 
 def _everything(browser: Browser, method: str, path: str) -> bytes:
@@ -95,7 +95,7 @@ def test_an_error_of_another_signal_handler_is_answered_like_one_of_a_handler(
     async def show_visits(request: web.Request, response: web.StreamResponse) -> None:
         if "down" in request.query:
             raise StorageUnavailable
-        if not isinstance(request.match_info.http_exception, web.HTTPNotFound):  # is the server up?
+        if not isinstance(request.match_info.http_exception, web.HTTPNotFound):  # `serve` asks for a missing page
             response.headers["X-Visits"] = str((await get_session(request)).get("n"))
 
     async def streamed(request: web.Request) -> web.StreamResponse:
@@ -128,7 +128,7 @@ def test_an_error_of_another_signal_handler_is_answered_like_one_of_a_handler(
         assert (reply.status, reply.one("retry-after"), reply.set_cookies) == (503, "1", []), path
     storage.restore()
     assert browser.get("/returned").one("x-visits") == "1"
-    assert [record.name for record in caplog.records if record.exc_info] == ["sessioncore"]  # of the outage, once
+    assert [record.name for record in caplog.records if record.exc_info] == ["sessioncore"]  # once for the outage
 
 
 def test_the_error_names_a_response_that_is_returned_twice(
@@ -159,7 +159,7 @@ def test_a_stream_is_stored_when_its_client_leaves(store: SessionStore, visit: V
         while True:
             session["n"] = session["n"] + 1
             await response.write(b"x" * 100_000)
-            await asyncio.sleep(0)  # a write that need not wait lets nobody else run
+            await asyncio.sleep(0)  # a write that need not wait does not yield to other tasks
 
     browser = visit(application(store, endless, count, shown))
     browser.get("/count")

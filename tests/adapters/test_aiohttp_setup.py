@@ -102,7 +102,7 @@ def test_the_middleware_alone_serves_no_response_that_the_handler_prepares_and_s
     storage.done.clear()
     browser.get("/stream")
     until(lambda: storage.done[-1:] == ["replace"])
-    assert browser.get("/count").text == "4"  # what needs no cookie is stored
+    assert browser.get("/count").text == "4"  # a change that needs no new cookie is stored
 
 
 def test_the_middleware_around_setup_is_one_session_and_one_cookie(store: SessionStore, visit: Visit) -> None:

@@ -119,7 +119,7 @@ async def test_a_scope_without_optional_keys_is_served(caplog: pytest.LogCapture
     for stored in (3, 4):
         await run(site.app, {**scope})
         assert len(site.storage.inner) == stored
-    assert caplog.text.count("from_param('ticket', path='/.../{ticket}')") == 1  # no router has set any
+    assert caplog.text.count("from_param('ticket', path='/.../{ticket}')") == 1  # no router has set path_params
 
 
 # -- clients that leave, and handlers that are cancelled
@@ -174,7 +174,7 @@ async def test_a_commit_that_fails_replaces_the_answer_whatever_the_application_
 
 @pytest.fixture
 async def without_collector() -> AsyncIterator[None]:
-    """What is there already is not looked at again, which makes a collection quick."""
+    """Exempt what exists already from collections, which makes them quick."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -200,7 +200,7 @@ async def test_requests_leave_nothing_for_the_garbage_collector() -> None:
 
     site = AsgiSite(handler)
     for work in ("untouched", "read", "count", "login", "regenerate"):
-        # Known visitors and strangers, whose first write it is. Caches fill in the first round.
+        # Two of three visitors have a session; the others may begin one. Caches fill in the first round.
         for part in (50, scaled(200)):
             for sid in [await site.make(n=0) if number % 3 else None for number in range(part)]:
                 await run(site.app, http_scope(sid=sid))

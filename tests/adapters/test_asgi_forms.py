@@ -1,4 +1,4 @@
-"""Forms on ASGI: an ID is read from the body, and the application gets every byte of it all the same."""
+"""Forms on ASGI: an ID is read from the body, and the application still gets every byte of it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -59,7 +59,7 @@ async def test_the_application_receives_that_a_client_left_while_its_form_was_re
 
     pieces = [{**half, "body": piece} for piece in (b"", b"si", b"", b"d=", b"")]
     await run(SessionMiddleware(hear, store), http_scope(method="POST", headers=FORM), *pieces, leave)
-    assert heard == [half, leave]  # one message, because a client can make any number of them, also empty ones
+    assert heard == [half, leave]  # one message, because a client can send any number of pieces, even empty ones
 
 
 @pytest.mark.parametrize("content_type", [b"application/x-www-form-urlencoded", b"application/octet-stream"])

@@ -19,7 +19,7 @@ from sessioncore_asgi import SessionMiddleware, get_session
 pytestmark = pytest.mark.anyio
 
 MORE: Message = {"type": "http.response.body", "body": b"x", "more_body": True}
-FILE: Message = {"type": "http.response.pathsend", "path": "/a"}  # what servers may offer to send as a body
+FILE: Message = {"type": "http.response.pathsend", "path": "/a"}  # the server sends this file as the body
 TRAILERS: Message = {"type": "http.response.trailers", "headers": []}
 DEFAULT = SessionKey("cart", list[int], default_factory=list)
 Handler = Callable[[Session, Channel], Awaitable[None]]
@@ -155,7 +155,7 @@ async def test_a_session_that_was_ended_elsewhere_meanwhile_lets_the_stream_end(
     assert len(site.storage.inner) == 0
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])  # BaseHTTPMiddleware serves in a task of its own
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])  # BaseHTTPMiddleware serves in another task
 @pytest.mark.parametrize("around", [[], [Middleware(BaseHTTPMiddleware, dispatch=lambda r, call: call(r))]])
 async def test_starlettes_streams_end_with_everything_stored(
     around: list[Middleware], store: SessionStore, storage: SpyStorage

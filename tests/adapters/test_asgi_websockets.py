@@ -54,7 +54,7 @@ async def test_a_client_that_leaves_loses_no_change_and_a_bug_does() -> None:
     async def stumble(session: Session, channel: Channel) -> None:
         await channel.send(ACCEPT)
         session["n"] = 2
-        raise FileNotFoundError("an OSError that says nothing of the client")
+        raise FileNotFoundError("an OSError that has nothing to do with the client")
 
     for handler, incoming, raises, left in (
         (listen, LEAVE, Disconnect, 2),

@@ -1,4 +1,4 @@
-"""Requests of other sites, by real servers and raw bytes: the table of the core is the same on every adapter."""
+"""Requests of other sites, through real servers: every adapter judges those of the core's table alike."""
 
 import pytest
 from tests.adapters.browser import ask
@@ -7,7 +7,7 @@ from tests.cross_site_cases import CASES, Case
 from tests.stores import SpyStorage
 
 TRUSTED = ("https://pay.example", "capacitor://localhost")
-METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE"}  # which the routes of every framework take
+METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE"}  # accepted by the routes of every framework
 HANDSHAKE = [
     ("Connection", "Upgrade"), ("Upgrade", "websocket"),
     ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
@@ -36,7 +36,7 @@ SAMPLE = slice(None, None, 5)  # enough of the table where only the use differs
 
 
 def on_the_wire(case: Case) -> bool:
-    """Whether a server passes the request on at all: it must know the method, and take Upgrade for a handshake."""
+    """Whether each server passes the request on: not one with another method, or with Upgrade but no handshake."""
     return case.method in METHODS and case.scheme != "ws" and all(name != "Upgrade" for name, _ in case.headers)
 
 

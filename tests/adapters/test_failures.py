@@ -23,14 +23,14 @@ def _unavailable(reply: Reply, path: str = "") -> None:
     assert reply.one("cache-control") == "no-store"
     assert reply.set_cookies == []
     assert reply.one("location") is None
-    assert reply.one("vary") is None  # of the page that was not sent
+    assert reply.one("vary") is None  # the page, with its headers, was not sent
 
 
 def _with(sid: str) -> tuple[str, str]:
     return "Cookie", f"__Host-session_id={sid}"
 
 
-FAILING: list[tuple[str, str]] = [  # a page, and the operation that fails; "": each of them
+FAILING: list[tuple[str, str]] = [  # a page, and the operation that fails; "" for all
     ("/read", ""), ("/counter", ""), ("/login", ""), ("/redirect-login", ""), ("/logout", ""), ("/destroy", ""),
     ("/regenerate", ""), ("/stream", ""), ("/file", ""), ("/counter", "replace"), ("/login", "move"),
     ("/redirect-login", "move"), ("/status?code=404&raised=1", "replace"), ("/regenerate", "move"),
@@ -67,7 +67,7 @@ def test_a_page_that_needs_no_session_needs_no_storage(site: Site) -> None:
     for path in ("/peek", "/status?how=none", "/vary?how=none"):
         reply = site.raw(path, _with(sid))
         assert (reply.status, reply.set_cookies) == (200, [])
-    assert site.raw("/read").text == "{}"  # nobody's session needs no storage either
+    assert site.raw("/read").text == "{}"  # without an ID the storage is not called
 
 
 @pytest.mark.proves("P3", "AT-107")
@@ -79,7 +79,7 @@ def test_a_session_that_was_not_stored_has_no_cookie(site: Site) -> None:
         assert (head.status, head.body, head.set_cookies) == (503, b"", []), path
     assert site.count() == 0
     site.storage.restore()
-    assert site.raw("/counter").status == 200  # the server is well
+    assert site.raw("/counter").status == 200  # the server still works
 
 
 @pytest.mark.proves("P3")
@@ -145,7 +145,7 @@ def test_parallel_requests_lose_nothing(site: Site) -> None:
 @pytest.mark.proves("P3", "AT-103")
 @pytest.mark.parametrize(("path", "visits"), [("/slow", 15), ("/slow?regenerate=1", 1)])
 def test_clients_that_leave_at_any_moment_leave_nothing_half_done(open_site: OpenSite, path: str, visits: int) -> None:
-    """Each cuts the connection at a random moment, half of them hard; the record is from before or after."""
+    """Each closes the connection at a random moment, half of them by RST; no record shows half of a request."""
     issued: list[str] = []
 
     def issue() -> str:
@@ -163,7 +163,7 @@ def test_clients_that_leave_at_any_moment_leave_nothing_half_done(open_site: Ope
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(visit, range(scaled(300))))
-    # Requests of clients that have gone may still be running: stop looking when nothing changes any more.
+    # Requests of clients that have gone may still be running: wait until nothing changes any more.
     until(lambda: site.calls() == [] and site.raw("/slow").status == 200 and site.calls() == ["create"])
     records = [record for sid in issued if (record := site.data(sid)) is not None and "user" in record]
     assert sorted(record["user"] for record in records) == list(range(users))  # each once: none lost, none doubled
@@ -184,7 +184,7 @@ def test_uploads_that_stop_halfway_leave_nothing(open_site: OpenSite) -> None:
 
 
 def _leave(site: Site, request: bytes, chance: random.Random) -> None:
-    """Send this much, wait a moment, and go: by FIN, or by RST."""
+    """Send this part of a request, wait a moment, and close the connection by FIN or by RST."""
     try:
         sock = site.address.connect()
     except OSError:

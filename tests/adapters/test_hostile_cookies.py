@@ -48,7 +48,7 @@ def test_the_cookie_header_is_read_byte_by_byte(
     sid = site.make({"n": 7})
     for row in table:
         reply = site.raw("/read", *_headers(row, sid))
-        if reply.status != 400 or not CONTROL.search(b"".join(row)):  # which servers may refuse
+        if reply.status != 400 or not CONTROL.search(b"".join(row)):  # servers may refuse control characters
             assert (reply.status, reply.text, reply.one("vary")) == (200, body, "Cookie"), row
             assert (site.calls(), site.kinds()) == (calls, kinds), row
         assert reply.set_cookies == [], row
@@ -66,7 +66,7 @@ def test_thirty_thousand_cookie_headers_are_read_in_a_moment() -> None:
     view = AsgiView(http_scope(headers=[(b"cookie", b"a=1")] * 30_000), Wire([]).receive, "GET")
     begin = time.thread_time()
     assert len(view.cookie_headers()) == 30_000
-    assert time.thread_time() - begin < 0.2  # it takes a hundredth of that
+    assert time.thread_time() - begin < 0.2  # it takes a hundredth of this
 
 
 @pytest.mark.proves("P1", "P6", "AT-5", "AT-6", "AT-8")

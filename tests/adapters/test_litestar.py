@@ -49,7 +49,7 @@ def test_set_session_replaces_the_data(enter: Open, storage: SpyStorage) -> None
         assert client.get("/read").json() == {"user": "ada", "tags": ["a"]}, given
         assert client.cookies[COOKIE] == before
         assert storage.calls == ["load", "replace", "load"]
-    for given in (42, "text", ["list"], {1: 2}):  # has no keys that are text
+    for given in (42, "text", ["list"], {1: 2}):  # none is a mapping with texts as keys
         reply = client.post("/replace")
         assert (reply.status_code, reply.text) == (500, "Internal Server Error")
         assert client.get("/read").json() == {"user": "ada", "tags": ["a"]}, given
@@ -120,7 +120,7 @@ def test_what_is_set_after_clear_session_begins_another_session(
     async def guest(request: AnyRequest) -> str | None:
         request.clear_session()
         put(request, {"guest": True})
-        assert request.get_session_id() is None  # the new session has none yet
+        assert request.get_session_id() is None  # the new session has no ID yet
         if fails:
             raise RuntimeError
         session = await get_session(request)

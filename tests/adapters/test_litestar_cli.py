@@ -38,7 +38,7 @@ def test_the_commands_work_on_the_applications_own_store(tmp_path: Path) -> None
     assert _type(storage, "revoke", handle).stdout == "1\n"
     assert _type(storage, "revoke", "--all", answer="n\n").exit_code == 1
     assert _type(storage, "revoke", "--all", answer="y\n").exit_code == 0
-    assert _type(storage, "audit").exit_code == 1  # of this very store, which needs no name
+    assert _type(storage, "audit").exit_code == 1  # of the application's own store, which need not be named
     assert _type(storage, "count", "--json").stdout == '{"count": 0}\n'
     assert "--storage" not in _type(storage, "count", "--help").output
 
@@ -48,7 +48,7 @@ def test_the_commands_work_on_the_applications_own_store(tmp_path: Path) -> None
     [
         (["count"], SQLiteStorage(ROOT), 3, "Error: "),  # a folder is no database
         (["count", "--storage", "memory://"], SQLiteStorage(ROOT), 2, "No such option:? '?--storage"),
-        (["count"], MemoryStorage(), 2, "memory"),  # of the server, which cannot be seen from here
+        (["count"], MemoryStorage(), 2, "memory"),  # the memory of the server's process cannot be read from here
     ],
 )
 def test_what_cannot_work_is_explained_in_a_sentence(words: list[str], storage: Storage, code: int, text: str) -> None:

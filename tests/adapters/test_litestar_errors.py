@@ -108,7 +108,7 @@ def test_every_kind_of_handler_has_the_session_and_is_503_when_the_storage_is_do
     assert client.post("/guarded").status_code == 401
     paths = [next(iter(handler.paths)) for handler in HANDLERS]
     assert [client.post(path).status_code for path in paths] == [418 if path == "/brewed" else 201 for path in paths]
-    assert client.get("/read").json() == {"n": len(HANDLERS), "seen": 1}  # guarded: twice
+    assert client.get("/read").json() == {"n": len(HANDLERS), "seen": 1}  # n: guarded twice, behind not
     storage.fail("load")
     for path in paths:
         reply = client.post(path)
@@ -176,7 +176,7 @@ class Guard(AbstractAuthenticationMiddleware):
 
 
 def test_what_a_middleware_raises_is_answered_with_the_sessions_headers(enter: Open, storage: SpyStorage) -> None:
-    """Litestar's way to authenticate: its response is made outside of all middlewares."""
+    """Litestar's authentication raises in a middleware; the response is made outside of all middlewares."""
     reported: list[Exception] = []
 
     async def report(error: Exception, scope: Scope) -> None:

@@ -66,7 +66,7 @@ async def only_ada(connection: AnyConnection, _: BaseRouteHandler) -> None:
 
 @pytest.fixture(params=["with the plugin", "alone"])
 def members(request: pytest.FixtureRequest, enter: Open, store: SessionStore) -> Client:
-    """SessionAuth, installed as Litestar's documentation does, with and without our plugin."""
+    """SessionAuth, installed as in Litestar's documentation, with and without our plugin."""
     auth: SessionAuth[User, Any] = SessionAuth(
         retrieve_user_handler=find,
         session_backend_config=SessionBackendConfig(store),
@@ -138,7 +138,7 @@ def test_the_configuration_has_the_stores_settings() -> None:
     assert (backend.max_age, backend.secure, backend.httponly, backend.domain) == (86400, True, True, None)
     assert (backend.exclude, backend.exclude_opt_key) == ("^/static", "skip_session")
     header = SessionBackendConfig(SessionStore(SessionConfig(extractor=from_header("X-Session"))), exclude=[])
-    assert (header.key, header.exclude) == ("X-Session", None)  # Litestar joins patterns: of none, one for every path
+    assert (header.key, header.exclude) == ("X-Session", None)  # Litestar joins patterns; none would match every path
 
 
 # -- FlashPlugin
@@ -170,7 +170,7 @@ def test_flashes_are_shown_once(enter: Open, store: SessionStore, storage: SpySt
     assert client.get("/page").text == ""
     assert without_checks(storage.calls) == ["open"]
     client.post("/say")
-    client.post("/say")  # the list is there already, and changes in place
+    client.post("/say")  # the stored list changes in place
     assert client.get("/page").text == "info:saved warning:twice " * 2
     assert client.get("/page").text == ""
     assert client.get("/read").json() == {}
@@ -224,7 +224,7 @@ def test_the_test_client_adopts_no_id(client: Client, store: SessionStore) -> No
     assert client.get("/read", headers={"Cookie": f"{COOKIE}={INVENTED}"}).json() == {}
 
 
-@pytest.mark.anyio  # on asyncio: on trio, Litestar's client blocks the loop, with any session
+@pytest.mark.anyio  # asyncio only: on trio, Litestar's client blocks the loop, with any kind of session
 async def test_the_asynchronous_client_does_the_same(store: SessionStore) -> None:
     app = Litestar([read, write], plugins=[SessionPlugin(store)])
     async with AsyncTestClient(app, HTTPS, session_config=SessionBackendConfig(store)) as client:

@@ -52,7 +52,7 @@ def test_beside_litestars_own_sessions_the_plugin_needs_another_name(store: Sess
 
 
 class Session:
-    """Such as SQLAlchemy's."""
+    """Named like SQLAlchemy's."""
 
 
 async def own_session() -> Session:
@@ -132,7 +132,7 @@ def test_set_session_during_a_stream_is_stored(enter: Open) -> None:
     assert client.get("/read").json() == {"late": 2}
 
 
-# -- Litestar's cache of responses, which gives what it has to everybody
+# -- Litestar's cache of responses, which serves a stored response to everybody
 
 
 CACHED: list[tuple[Callable[[AnyRequest], object] | None, int]] = [  # a use, and how often the handler runs
@@ -158,5 +158,5 @@ def test_a_response_that_used_the_session_is_cached_for_nobody_else(
     client = enter(get("/all", cache=60)(page), of_mine, logging_config=None)
     for path in ("/all", "/mine", "/all", "/mine"):
         assert client.get(path).status_code == 200
-    assert (ran.count("/all"), ran.count("/mine")) == (runs, 1)  # whoever sets a function for the keys decides
+    assert (ran.count("/all"), ran.count("/mine")) == (runs, 1)  # a cache_key_builder of the application's own decides
     assert caplog.text.count("cache_key_builder") == (use is not None)

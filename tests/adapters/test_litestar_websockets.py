@@ -60,7 +60,7 @@ def test_a_websocket_ends_as_a_request_does(enter: Open) -> None:
         assert client.get("/read").json() == left
     client.post("/write")
     with client.websocket_connect("/ws", headers=cookie_of(client)) as socket:
-        socket.send_text("part")  # the client leaves, and there is nobody whom the handler could send anything
+        socket.send_text("part")  # the client leaves, so the handler cannot send an answer
     until(lambda: client.get("/read").json() == {"parted": True})
 
 
@@ -109,7 +109,7 @@ async def revokes(socket: AnySocket, session: SessionDep) -> None:
 def test_a_failure_before_the_handshake_closes_it_and_stores_nothing(enter: Open, storage: SpyStorage) -> None:
     client = enter(broken, uses, write, read)
     client.post("/write")
-    for path, code in (("/broken", 4500), ("/uses", 1013)):  # the client says of itself that it takes no other response
+    for path, code in (("/broken", 4500), ("/uses", 1013)):  # the test client does not offer to take a real response
         if path == "/uses":
             storage.fail("load")
         with pytest.raises(WebSocketDisconnect) as caught, client.websocket_connect(path, headers=cookie_of(client)):

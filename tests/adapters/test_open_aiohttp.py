@@ -1,4 +1,4 @@
-"""WebSockets and event streams of aiohttp: closed when their session ends, and forgotten when they do."""
+"""WebSockets and event streams of aiohttp: closed when their session ends, and freed when they have ended."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from sessioncore_aiohttp import _open, get_session
 @pytest.mark.anyio
 async def test_a_closed_connection_leaves_nothing_behind(store: SessionStore, caplog: pytest.LogCaptureFixture) -> None:
     seen: list[ref[web.Request]] = []
-    for logger in ("", "sessioncore"):  # a record of an error would keep the request
+    for logger in ("", "sessioncore"):  # the log record of an error would keep the request alive
         caplog.set_level(logging.CRITICAL, logger)
 
     async def socket(request: web.Request) -> web.WebSocketResponse:
@@ -42,7 +42,7 @@ async def test_a_closed_connection_leaves_nothing_behind(store: SessionStore, ca
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         await response.write(b"data: 1\n\n")
-        session["n"] = 2  # without waiting for anything, so that the watch would begin after the handler
+        session["n"] = 2  # nothing is awaited after this, so the watch would begin after the handler
         return response
 
     async def fail(request: web.Request, response: web.StreamResponse) -> None:
@@ -64,8 +64,8 @@ async def test_a_closed_connection_leaves_nothing_behind(store: SessionStore, ca
             gc.collect()
             return [each() for each in seen] == [None] * 5
 
-        await comes_true(all_gone)  # the client may hear before the handler has ended
-        # All this is before the store is closed, which ends what it watches.
+        await comes_true(all_gone)  # the client may have its reply before the handler has ended
+        # The store has not been closed yet: that would end what it watches.
 
 
 @pytest.mark.anyio
@@ -93,7 +93,7 @@ async def test_a_connection_whose_session_ends_at_its_handshake_is_closed(when: 
     async def revoke(*_: object) -> None:
         if when == "while its headers are prepared":
             await store.revoke_all("ada")
-            await asyncio.sleep(0.05)  # so that the end would be noticed before they are sent
+            await asyncio.sleep(0.05)  # time to notice the end before the headers are sent
 
     store = SessionStore(SessionConfig.development())
     app = application(store, socket, stream)
@@ -138,4 +138,4 @@ def test_an_event_stream_of_an_ended_session_is_closed_also_when_nobody_reads(mo
                     while part := sock.recv(1_000_000):
                         received += len(part)
                 assert received < large
-    assert raised == [ClientConnectionResetError, asyncio.CancelledError]  # of a write, and of waiting for the client
+    assert raised == [ClientConnectionResetError, asyncio.CancelledError]  # by a write; while waiting for the client

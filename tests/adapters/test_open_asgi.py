@@ -53,7 +53,7 @@ async def line(
 
 
 class WebSocketDisconnect(Exception):
-    """Named as the frameworks name theirs."""
+    """It has the name that frameworks give theirs."""
 
 
 async def accept(session: Session, receive: Any, send: Any) -> None:
@@ -65,7 +65,7 @@ async def accept(session: Session, receive: Any, send: Any) -> None:
 async def leave(session: Session, receive: Any, send: Any) -> None:
     await accept(session, receive, send)
     assert await receive() == {**CLOSE, "type": "websocket.disconnect"}
-    assert await receive() == {**CLOSE, "type": "websocket.disconnect"}  # and again, for who asks again
+    assert await receive() == {**CLOSE, "type": "websocket.disconnect"}  # and again, for each further call
     session["late"] = True
     for message in (SEND, {"type": "websocket.close"}):
         with pytest.raises(OSError, match="was ended"):
@@ -112,7 +112,7 @@ async def fail(session: Session, receive: Any, send: Any) -> None:
 
 async def ignore(session: Session, receive: Any, send: Any) -> None:
     await accept(session, receive, send)
-    for _ in range(99):  # Sanic's WebSockets would do so for ever, and nothing else would run
+    for _ in range(99):  # Sanic's WebSockets would do so for ever, and block the loop
         await receive()
     raise AssertionError
 
@@ -156,7 +156,7 @@ async def test_a_server_whose_send_blocks_holds_no_other_end_up(stuck: list[str]
         assert one.error is None
         async with line(leave, store=store, owner="eve") as (later, _):
             await later.opened.wait()
-            one.unstuck.set()  # so what was still closing ends, while another connection is watched
+            one.unstuck.set()  # the first connection finishes closing while another one is watched
             await anyio.wait_all_tasks_blocked()
             await store.revoke_all("eve")
             await later.over.wait()
@@ -191,7 +191,7 @@ async def test_a_server_that_admits_no_code_of_the_protocol_closes_with_1000(end
         await session.save()
 
     async with line(save_too_late, end_connections=end_connections) as (one, _):
-        one.refuses = lambda message: message.get("code", 1000) not in {1000, *range(3000, 5000)}  # as Daphne
+        one.refuses = lambda message: message.get("code", 1000) not in {1000, *range(3000, 5000)}  # as Daphne does
         await one.over.wait()
         assert (one.error, one.sent[-1]) == (None, {**CLOSE, "code": 1000})
 
@@ -236,7 +236,7 @@ async def stream_until_left(session: Session, receive: Any, send: Any) -> None:
     session.get("n")
     await send({**EVENTS, "trailers": True})
     await send(PART)
-    assert await receive() == {"type": "http.disconnect"}  # whether or not the server says so by itself
+    assert await receive() == {"type": "http.disconnect"}  # whether or not the server sends this itself
 
 
 @BOTH_LOOPS
@@ -278,7 +278,7 @@ async def test_an_idle_socket_costs_neither_task_nor_command_and_little_memory()
 
 
 async def _measure(*, end_connections: bool) -> int:
-    """The memory that many idle sockets take."""
+    """The bytes that `MANY` idle sockets take."""
     storage = ReportingStorage()
     store = SessionStore(SessionConfig(storage=storage, end_connections=end_connections))
     sids = [(await store.create({"n": 1}, owner="ada")).id for _ in range(MANY)]

@@ -1,4 +1,4 @@
-"""WebSockets and event streams end with their session, on every server; whatever else is open runs on."""
+"""WebSockets and event streams end with their session, on every server; other open responses go on."""
 
 import logging
 import time
@@ -54,7 +54,7 @@ def _expire_soon(site: Site, sid: str) -> None:
             session.set_idle_timeout(timedelta(seconds=0.3))
 
     site.server.run(shorten)
-    time.sleep(0.3)  # its end is what the test waits for
+    time.sleep(0.3)  # the session expires
 
 
 ENDS: dict[str, Act] = {
@@ -102,7 +102,7 @@ def test_they_stay_while_the_session_lives(site: Site, act: str) -> None:
     with socket(site, sid) as talking, feed(site, sid) as events:
         assert events.part() == b"data: begun\n\n"
         STAYS[act](site, sid)
-        site.server.run(lambda: site.store.create({}))  # what was reported has been looked up by now
+        site.server.run(lambda: site.store.create({}))  # by then what was reported has been looked up
         talking.send("get n")
         assert talking.recv() == "1"
         _revoke_all(site, sid)
@@ -130,7 +130,7 @@ def test_a_handler_that_sleeps_and_a_client_that_never_answers_hold_nothing_up(s
         assert hears_the_end(asleep) < SOON
         assert mute.recv(1000) == b"\x88\x0f\x03\xf0session ended"
         until(lambda: bool(LEFT))
-        assert LEFT == ["how=read"]  # the handler gets the disconnect at once, whatever the client says
+        assert LEFT == ["how=read"]  # the handler gets the disconnect without waiting for the client
     site.raw("/download?go=on")
 
 
@@ -138,10 +138,10 @@ def test_an_unanswered_end_is_401_or_1008_without_traceback(site: Site, caplog: 
     sid = site.make({"n": 1})
     assert site.raw("/end-alive", ("Cookie", f"session_id={sid}")).status == 401
     sid = site.make({"n": 1})
-    for command in ("end", "destroy"):  # the first use of the session
+    for command in ("end", "destroy"):  # each is the first use of the session
         with socket(site, sid, "how=none") as talking:
             talking.send(command)
-            hears_the_end(talking, pings=True)  # and, perhaps, an answer before that
+            hears_the_end(talking, pings=True)  # perhaps after an answer
         sid = site.make({"n": 1})
     assert [record for record in caplog.records if record.exc_info] == []
 
@@ -184,7 +184,7 @@ def test_a_clients_message_is_a_use_once_in_each_touch_interval(open_site: OpenS
     sid = site.make({"n": 1})
     with socket(site, sid, "how=none") as talking:
         began = said = time.monotonic()
-        while said < began + 3.5:  # longer than a session that nobody uses lives
+        while said < began + 3.5:  # longer than an unused session lives
             said = time.monotonic()
             talking.send("get n")
             assert talking.recv() == "1"

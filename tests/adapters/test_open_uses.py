@@ -1,4 +1,4 @@
-"""An open connection ends whatever its own request does first, and stays where nothing of its own has ended."""
+"""Open connections end with their session, whatever their own request does first; no other end closes them."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ Act = Callable[[Session], Awaitable[object]]
 
 
 async def nothing(session: Session) -> None:
-    """Leave it alone."""
+    """Leave the session alone."""
 
 
 async def revoke(session: Session) -> None:
@@ -84,7 +84,7 @@ async def test_it_stays_if_its_session_ended_before_it_or_has_moved(before: Act)
     async with line(connection("websocket", before, nothing)) as (one, store):
         await comes_true(lambda: one.sent)
         await store.create({})
-        await anyio.wait_all_tasks_blocked()  # what was reported has been looked up by now
+        await anyio.wait_all_tasks_blocked()  # by then what was reported has been looked up
         assert [message["type"] for message in one.sent] == ["websocket.accept"]
 
 
@@ -100,7 +100,7 @@ async def test_nothing_is_watched_for_a_visitor_without_a_session(caplog: pytest
 
 
 class Noticing(ReportingStorage):
-    """Sets `noticed` when an end is noticed, one turn of the loop before the connection hears of it."""
+    """Sets `noticed` when an end is noticed, one turn of the loop before the connection gets it."""
 
     noticed: anyio.Event
 

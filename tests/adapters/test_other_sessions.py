@@ -1,4 +1,4 @@
-"""Two stores, or another library's sessions, where one is expected: refused where it can be seen, else logged once."""
+"""Two stores, or another library's sessions, where one store is expected: refused if it can be seen, or logged."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -111,7 +111,7 @@ async def test_stores_that_share_nothing_stand_side_by_side() -> None:
 
 async def test_two_mounted_applications_with_one_cookie_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     async def warnings_of(*stores: SessionStore) -> int:
-        """How often it is logged when a browser visits the first store, the second one, and the first one again."""
+        """How many warnings are logged when a browser visits the first store, the second, and the first again."""
         mounts = [Mount(f"/{i}", SessionMiddleware(Starlette(routes=ROUTES), s)) for i, s in enumerate(stores)]
         jar: dict[str, str] = {}
         caplog.clear()
@@ -129,11 +129,11 @@ async def test_two_mounted_applications_with_one_cookie_are_warned_of(caplog: py
 
 
 class Derived(StarletteSessions):
-    """An application's own."""
+    """An application's own subclass."""
 
 
 class Endless:
-    """A middleware of another kind, whose attribute leads to itself."""
+    """A middleware of another kind, with an attribute that refers to itself."""
 
     def __init__(self, app: Any) -> None:
         self.wrapped, self.app = app, self
@@ -143,7 +143,7 @@ class Endless:
 
 
 class Quiet:
-    """A middleware that says nothing of itself, and has a session of its own, as FastHTML's applications do."""
+    """A middleware that cannot be recognised, and has a session of its own, as in FastHTML's applications."""
 
     def __init__(self, app: Any) -> None:
         self.wrapped = app
@@ -180,7 +180,7 @@ async def test_starlettes_own_sessions_inside_of_ours_are_refused(store: Session
     own = Middleware(Derived, secret_key="a secret")
     with pytest.raises(ConfigError, match=r"test_other_sessions\.Derived"):
         await run(Starlette(middleware=[*twice, own]), http_scope())
-    namesake: Any = type("SessionMiddleware", (Endless,), {})  # such as one for the sessions of a database
+    namesake: Any = type("SessionMiddleware", (Endless,), {})  # such as one for database sessions
     assert (await ask(Starlette(routes=ROUTES, middleware=[*twice, Middleware(namesake)]))).status == 200
 
 
@@ -214,7 +214,7 @@ def in_a_mount(store: SessionStore) -> Any:
 
 STARLETTES_KIND = (
     "starlette.middleware.sessions.Session" if hasattr(sessions, "Session") else "builtins.dict"
-)  # before 0.47
+)  # the latter before 0.47
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A Redis that is stopped: one traceback in the log, whatever uses the sessions, and then the number of failures."""
+"""While Redis is down the log gets one traceback, whatever uses the sessions; then the number of failures."""
 
 import http.client
 import logging
@@ -26,7 +26,7 @@ QUICK = timedelta(seconds=0.2)
 
 
 class Log(logging.Handler):
-    """What is logged by anybody, but for the lines about each request that servers write."""
+    """Everything that is logged, except the lines that servers write about each request."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -47,7 +47,7 @@ class Log(logging.Handler):
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    """What is logged, once the test has added it to a logger: a server may remove what was there before."""
+    """What is logged. The test adds it to a logger, after the server has started, which may remove other handlers."""
     yield (log := Log())
     logging.getLogger().removeHandler(log)
 
@@ -103,7 +103,7 @@ def test_late_changes_that_cannot_be_stored_write_one_traceback_too(open_site: O
     site.storage.fail("replace")
     uri = f"ws://localhost:{site.address.port}/ws?how=read"
     for _ in range(3):
-        for path in ("/late-first-write", "/events?how=late"):  # the end is missing, so the client knows
+        for path in ("/late-first-write", "/events?how=late"):  # the end is missing, so the client notices
             with pytest.raises((http.client.IncompleteRead, ConnectionError)):
                 site.raw(path, cookie)
         assert site.raw("/background?how=read", cookie).text == "ok"
@@ -111,7 +111,7 @@ def test_late_changes_that_cannot_be_stored_write_one_traceback_too(open_site: O
             with connect(uri, additional_headers=[cookie]) as socket:
                 socket.send("set k v")
                 assert socket.recv(10) == "ok"
-                if goodbye == "stay":  # the application closes
+                if goodbye == "stay":  # the application closes the socket
                     socket.send("close")
                     with pytest.raises(ConnectionClosed) as closed:
                         socket.recv(10)

@@ -1,6 +1,6 @@
 """The table of scenarios on every adapter, over TLS, by a browser that obeys cookie rules.
 
-The storage answers at once, never, or only now and then: no adapter may tell the difference.
+The storage answers each call immediately, no call, or every other one: adapters must behave the same.
 """
 
 import gc
@@ -140,7 +140,7 @@ def test_two_stores_work_side_by_side_and_the_id_of_one_is_sent_even_if_the_othe
         failing.fail("move")
         assert browser.get("/regenerate-both").status == 503
         failing.restore()
-    assert browser.get("/both").text == "2 20"  # neither is left with an ID that is dead
+    assert browser.get("/both").text == "2 20"  # the browser has no dead ID of either store
     assert (site.count(), len(storage.inner)) == (1, 1)
     assert set(browser.cookies) == {"__Host-session_id", "__Host-other"}
     assert browser.get("/logout").text == "bye"
@@ -181,7 +181,7 @@ def test_requests_leave_nothing_for_the_garbage_collector(site: Site) -> None:
         # No exceptions here: a traceback holds the frames that hold the exception, in every framework.
         for path in paths * scaled(20):
             browser.get(path)
-        until(lambda: _sessions() <= before + 1)  # a connection may hold its last
+        until(lambda: _sessions() <= before + 1)  # a connection may hold its last session
     finally:
         gc.enable()
 

@@ -1,4 +1,4 @@
-"""WebSockets on every adapter: loaded at connect, an ID only in the handshake, saved by `save` and at close."""
+"""Sessions in WebSockets: loaded at connect, saved by `save` and at close; an ID is sent in the handshake only."""
 
 from socket import SHUT_RDWR
 
@@ -74,7 +74,7 @@ def test_what_was_not_saved_is_stored_when_the_client_leaves_and_dropped_after_a
     with socket(site, sid, "how=none") as connection:
         assert say(connection, "set k v") == "ok"
         if how == "vanishes":
-            connection.socket.shutdown(SHUT_RDWR)  # without a word
+            connection.socket.shutdown(SHUT_RDWR)  # without a close frame
         elif how == "fails":
             connection.send("boom")
             with pytest.raises(ConnectionClosed):
@@ -133,7 +133,7 @@ def test_a_storage_that_is_down_refuses_the_handshake_that_needs_it(site: Site) 
         assert response.headers.get_all("Set-Cookie") == []
         site.storage.restore()
     site.storage.fail("load")
-    with socket(site, sid, "how=none"):  # which does not use the session
+    with socket(site, sid, "how=none"):  # this handshake does not use the session
         pass
 
 
