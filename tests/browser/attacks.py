@@ -1,4 +1,4 @@
-"""What a page can make a visitor's browser send to another origin. It sees no answer; the test does."""
+"""What a page can make a visitor's browser send to another origin. The page cannot see the answer; the test can."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -12,7 +12,7 @@ Attack = Callable[[Page, str], int]  # POST to an address from a page; returns t
 
 
 def send_form(page: Page, address: str, method: str = "post") -> int:
-    """Send a form that the visitor never saw; the page is left for the answer."""
+    """Send a form that the visitor never saw; the answer replaces the page."""
     with page.expect_navigation() as answer:
         page.evaluate(
             """([action, method]) => {
@@ -39,7 +39,7 @@ def _send(page: Page, address: str, script: str) -> int:
 
 
 def _socket(page: Page, address: str) -> int:
-    # A browser tells nobody the status of a handshake that failed.
+    # A browser does not reveal the status of a handshake that failed.
     return 101 if open_socket(page, address.replace("https:", "wss:").replace("/status?", "/ws?")) else 403
 
 
@@ -49,7 +49,7 @@ ATTACKS: Final[Mapping[str, Attack]] = {
 
 
 def show_image(page: Page, address: str) -> int:
-    """Show an image that is somewhere else; returns its width, 0 if what came is no image."""
+    """Show an image of another server; return its width, or 0 if the answer is no image."""
     return int(
         page.evaluate(
             """address => new Promise(done => {

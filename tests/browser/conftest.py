@@ -1,7 +1,7 @@
 """What the browser tests share: one Chromium, one server for each adapter and configuration, one for other origins.
 
-They need a process of their own, as `make test-browser` gives them: Playwright's event loop stays in the main thread,
-and async tests of other folders fail beside it.
+They need a process of their own, which `make test-browser` starts: Playwright keeps an event loop in the main thread,
+with which the async tests of other folders fail.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[ExitStack]:
-    """Servers of a test's own, and whatever else may end only when Chromium has let go of its connections."""
+    """Servers of single tests, and whatever else may end only after Chromium has closed its connections."""
     with ExitStack() as stack:
         yield stack
 
@@ -89,6 +89,6 @@ def another(window: BrowserContext, page: Page) -> Iterator[People]:
 
 @pytest.fixture(scope="session")
 def elsewhere(tls: Tls) -> Iterator[Server]:
-    """A server that has nothing to do with the application: other sites, other hosts and another port of the same."""
+    """A server apart from the application's: for other sites, other hosts, and another port of the same host."""
     with serve(serve_asgi, blank_pages, tls) as running:
         yield running

@@ -35,12 +35,12 @@ SIBLING: Final = "blog.shop.example"  # another host of the same site
 OTHER: Final = "www.other.example"  # another site
 
 PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")  # scripts/chromium looks for the same
-# Chromium's own default blocks cookies in other sites' frames and requests. Whoever allows them is the easier victim.
+# By default Chromium blocks cookies in other sites' frames and requests. A visitor who allows them is easier to attack.
 ALLOW_THIRD_PARTY_COOKIES: Final = {"profile": {"cookie_controls_mode": 0, "block_third_party_cookies": False}}
 
 
 class Certificate(Struct, frozen=True):
-    """One for all hosts: for servers, for clients of the test itself, and the hash of its key for Chromium."""
+    """One certificate for all hosts: for servers and the test's own clients; Chromium needs the hash of its key."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
@@ -62,7 +62,7 @@ class Certificate(Struct, frozen=True):
 def chromium(
     playwright: Playwright, certificate: Certificate, profile: Path, *, third_party_cookies: bool = True
 ) -> Generator[BrowserContext]:
-    """Run Chromium's process on a profile while the block lasts; a new process on the same profile goes on with it.
+    """Run Chromium's process on a profile while the block lasts; a later process on the same profile continues it.
 
     `new_context()` of its `.browser` is another person's window.
     """
@@ -79,7 +79,7 @@ def chromium(
             "--host-resolver-rules=MAP *.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost",
             "--disable-gpu",
         ],
-        ignore_default_args=["--disable-back-forward-cache"],  # people's browsers have it
+        ignore_default_args=["--disable-back-forward-cache"],  # real browsers have it
     )
     try:
         window.set_default_timeout(PATIENCE * 1000)
@@ -94,7 +94,7 @@ def url(of: Site | Server, path: str = "/", host: str = HOME, scheme: str = "htt
 
 
 def cookies(page: Page) -> dict[str, Any]:
-    """Every cookie in the browser's jar, by name; a partitioned one once for each partition, so a list of them."""
+    """The cookies in the browser's jar, by name; a list of them if there is one for each of several partitions."""
     found: dict[str, Any] = {}
     for cookie in page.context.cookies():
         found.setdefault(cookie.get("name", ""), []).append(cookie)
@@ -107,7 +107,7 @@ def ids(page: Page) -> list[str]:
 
 
 def text(page: Page) -> str:
-    """What the page says."""
+    """The text of the page."""
     return page.inner_text("body").strip()
 
 
@@ -119,10 +119,10 @@ def go_back(page: Page) -> None:
 
 
 def leave(pages: Iterable[Page]) -> None:
-    """Take pages off their sites before they close: Chromium 156 never closes a page that is just loading again.
+    """Show an empty page in each before it is closed: Chromium 156 never closes a page that is being reloaded.
 
-    The shop's "your devices" does that whenever another page changes a session. If it began to do so just now, it
-    interrupts the empty page, or is shown after it; so the empty page is asked for until nothing can come between.
+    The shop's "your devices" reloads itself whenever another page changes a session. A reload that has just begun can
+    interrupt the empty page, or be shown after it; so the empty page is requested three times.
     """
     for page in pages:
         for _ in range(3):
@@ -132,7 +132,7 @@ def leave(pages: Iterable[Page]) -> None:
 
 
 def open_frame(page: Page, address: str) -> str:
-    """Show another page in a frame of this one, and return what it says."""
+    """Show another page in a frame of this one, and return its text."""
     page.evaluate(
         """address => new Promise(loaded => {
             const frame = document.createElement("iframe");
@@ -157,7 +157,7 @@ def open_socket(page: Page, address: str) -> bool:
 
 
 async def blank_pages(scope: Any, receive: Any, send: Any) -> None:
-    """An ASGI application that answers everything with an empty page: where other people's scripts run."""
+    """An ASGI application that answers everything with an empty page, in which scripts of other sites run."""
     if scope["type"] == "lifespan":
         while (message := await receive())["type"] != "lifespan.shutdown":
             await send({"type": f"{message['type']}.complete"})

@@ -30,7 +30,7 @@ def test_the_cookie_is_kept_as_it_was_meant_and_sent_back(page: Page, adapter: s
         "domain": HOME, "path": "/", "secure": True, "httpOnly": True, "sameSite": "Lax",
     }  # fmt: skip
     page.goto(url(site, "/counter", SIBLING))
-    assert text(page) == "1"  # a `__Host-` cookie is of one host
+    assert text(page) == "1"  # a `__Host-` cookie belongs to one host
 
 
 @pytest.mark.proves("ASVS 3.3.4")
@@ -80,7 +80,7 @@ PLACES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-# It is the browser that deletes, so each place is tried on one adapter.
+# Deletion depends on the browser alone, so each place is tried on one adapter.
 @pytest.mark.proves("AT-28", "ASVS 14.3.1")
 @pytest.mark.parametrize(("adapter", "place"), [*zip(itertools.cycle(ADAPTERS), PLACES, strict=False)])
 def test_deletion_really_deletes(page: Page, adapter: str, sites: Sites, place: str) -> None:
@@ -96,8 +96,8 @@ def test_deletion_really_deletes(page: Page, adapter: str, sites: Sites, place: 
 # -- SameSite
 
 
-# Whether the cookie comes along when somebody follows a link, and when a page sends a form. What counts is what the
-# browser does, so each row is tried on one adapter.
+# Whether the browser sends the cookie when somebody follows a link (get), and when a page sends a form (post). This
+# depends on the browser alone, so each row is tried on one adapter.
 SAME_SITE: Final = [
     ("asgi", "strict", OTHER, "get", False), ("aiohttp", "strict", SIBLING, "get", True),
     ("litestar", "lax", OTHER, "get", True), ("asgi", "lax", OTHER, "post", False),
@@ -147,4 +147,4 @@ def test_a_partitioned_cookie_lives_in_another_sites_frame_and_apart_from_all_ot
         open_frame(page, url(site, "/destroy"))
         assert open_frame(page, url(site, "/counter")) == "1"
         page.goto(url(site, "/counter"))
-        assert text(page) == "2"  # what ended in the frame was another session
+        assert text(page) == "2"  # the session that ended in the frame was another one

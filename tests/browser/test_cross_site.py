@@ -1,4 +1,4 @@
-"""Other origins attack visitors whose cookie goes everywhere (SameSite=None): none of them acts.
+"""Other origins attack visitors whose cookie goes everywhere (SameSite=None): no attack succeeds.
 
 Each test runs with the protection and without. Without it the same attack must succeed:
 that shows that the browser did send the request with the cookie, and what the
@@ -77,7 +77,7 @@ def test_another_origin_cannot_use_change_or_end_a_session(
 def test_another_origin_cannot_log_a_visitor_in_as_somebody_else(
     page: Page, protected: Protected, elsewhere: Server, policy: str, origin: str, known: bool
 ) -> None:
-    """SameSite=Lax does not help: a response to a form may set the cookie that was not sent with it."""
+    """SameSite=Lax does not prevent it: the response to a form may set a cookie that the request did not carry."""
     site = protected(policy, "lax")
     before = [give_session(page, site)] if known else []
     page.goto(url(elsewhere, host=ORIGINS[origin]))

@@ -75,7 +75,7 @@ def test_a_device_signed_out_by_another_is_out_at_its_next_click(page: Page, ano
 
 @pytest.mark.proves("ASVS 14.3.2")
 def test_the_back_button_shows_nothing_private_after_logout(page: Page, example: Example) -> None:
-    example.log_in(page)  # no-store alone does not keep Chromium from showing the page that this led to
+    example.log_in(page)  # in spite of no-store Chromium may show the page after the login again
     private = 1
     if not page.locator("nav form button").count():
         page.click("a[href='/']")

@@ -14,12 +14,12 @@ from sessioncore.storage import KeepsTombstones
 
 
 class TombstoneStorage(SpyStorage):
-    """One that remembers for a while which IDs were replaced, as the storages for production do."""
+    """A storage that keeps tombstones, like those for production."""
 
     capabilities: ClassVar[frozenset[type]] = SpyStorage.capabilities | {KeepsTombstones}
 
 
-# What is held until the login is over: the late requests have not loaded their session, or not written it.
+# The calls that are held until the login is over, and the late requests that make them.
 LATE: Final = {"load": ("/read", "/counter", "/mutate", "/regenerate"), "replace": ("/counter", "/mutate", "/set?v=1")}
 
 
@@ -60,5 +60,5 @@ def test_requests_that_are_late_do_not_undo_a_login(
 
 
 def is_icon(request: RequestView) -> bool:
-    """Chromium asks for an icon when it likes; that must not be one of the requests that are held."""
+    """Chromium may ask for an icon at any time; its calls must not be among those that are held."""
     return request.path == "/favicon.ico"

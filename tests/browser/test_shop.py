@@ -20,12 +20,12 @@ GETS: Final = [route.path for route in ROUTES if isinstance(route, Route) and "G
 
 
 class Shop:
-    """A shop that is open, and the file in which its sessions live."""
+    """A running shop, and the file with its sessions."""
 
     def __init__(self, servers: ExitStack, tls: Tls, folder: Path) -> None:
         self._database = folder / "shop.sqlite3"
         app = build(self._database, cookie_same_site="none", cookie_secure=True)
-        self.known: list[str] = []  # the paths that were asked for with a cookie
+        self.known: list[str] = []  # the paths of requests that carried a cookie
 
         async def noticing(scope: Any, receive: Any, send: Any) -> None:
             if any(name == b"cookie" for name, _ in scope.get("headers", ())):
@@ -61,7 +61,7 @@ def test_what_another_origin_shows_as_an_image_changes_nothing(page: Page, shop:
         assert show_image(page, url(shop.server, "/static/icon.svg")) > 0
         shop.known.clear()
         for path in GETS:
-            assert show_image(page, url(shop.server, path)) == 0  # since it is a page
+            assert show_image(page, url(shop.server, path)) == 0  # because it is a page
         assert shop.known == GETS
         assert shop.stored() == before
 
@@ -69,12 +69,12 @@ def test_what_another_origin_shows_as_an_image_changes_nothing(page: Page, shop:
 def test_the_devices_page_shows_who_comes_and_that_it_was_signed_out(page: Page, another: People, shop: Shop) -> None:
     shop.log_in(page)
     page.goto(url(shop.server, "/devices"))
-    if page.is_visible("text=Sign out all others"):  # those of the other tests
+    if page.is_visible("text=Sign out all others"):  # devices of other tests
         page.click("text=Sign out all others")
     other = another()
     shop.log_in(other)
     other.goto(url(shop.server, "/devices"))
     page.wait_for_selector(".device:not(.here) button")
     page.click(".device:not(.here) button")
-    other.wait_for_url("**/login")  # nobody has touched it
+    other.wait_for_url("**/login")  # without a click on this page
     page.wait_for_function("document.querySelectorAll('.device').length === 1")

@@ -1,4 +1,4 @@
-"""The example shop as people have it: on a phone, in the dark, by keyboard alone, read aloud; and its pictures."""
+"""The example shop as people use it: on a phone, in the dark, by keyboard alone, read aloud; and its pictures."""
 
 import re
 import time
@@ -21,7 +21,7 @@ from sessioncore.testing import ManualClock
 FEW: Final = ("Round teapot", "Morning cup", "Morning cup", "Field kettle")
 PAGES: Final = ("/", "/cart", "/devices", "/staff?owner=ada", "/events", "/login", "/goodbye", "/nowhere")
 
-# What is wider than its place or than the screen, and what hardly differs from the colour behind it (WCAG 1.4.3).
+# Elements that are wider than their place or the screen, and texts with too little contrast (WCAG 1.4.3).
 FLAWS: Final = """() => {
     const light = colour => {
         const [r, g, b] = colour.match(/[\\d.]+/g).map(Number)
@@ -107,7 +107,7 @@ def test_every_page_fits_a_phone_and_can_be_read_in_light_and_dark(another: Peop
 
 
 def tab_to(page: Page, name: str) -> None:
-    """Press Tab until something of that name has the focus, which must be visible wherever it passes."""
+    """Press Tab until an element of that name has the focus, which must be visible at each step."""
     for _ in range(60):
         page.keyboard.press("Tab")
         at, ring, seen = page.evaluate(FOCUS)
@@ -130,7 +130,7 @@ def test_a_visitor_needs_no_mouse(page: Page, another: People, shop: Server, wid
     page.goto(url(shop))
     tab_to(page, "Skip to the content")
     page.keyboard.press("Enter")
-    tab_to(page, "Add Round teapot")  # past the bar
+    tab_to(page, "Add Round teapot")  # the bar was skipped
     enter(page)
     page.goto(url(shop, "/cart"))
     tab_to(page, "One Round teapot more")
@@ -159,7 +159,7 @@ def test_a_visitor_needs_no_mouse(page: Page, another: People, shop: Server, wid
 def test_the_shop_has_its_picture_taken(
     another: People, servers: ExitStack, tls: Tls, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    """Those of README and docs: `make screenshots` keeps them."""
+    """They are the pictures of README and docs: `make screenshots` keeps them."""
     folder: Path = pytestconfig.getoption("--screenshots") or tmp_path
     clock = ManualClock(time.time() - 3 * 86400)
     shop = servers.enter_context(serve(serve_asgi, build(tmp_path / "shop.sqlite3", clock=clock), tls))

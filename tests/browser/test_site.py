@@ -18,7 +18,7 @@ from tests.browser.kit import HOME, url
 
 ROOT: Final = Path(__file__).parents[2]
 WIDTHS: Final = (360, 1280)
-# What a reader would have to scroll the page for, or cannot reach at all. Tables and code scroll in boxes of their own.
+# What a reader has to scroll the page for, or cannot reach at all. Tables and code scroll in boxes of their own.
 CUT_OFF: Final = """() => {
     const wide = document.documentElement.scrollWidth > innerWidth ? ["the page"] : [];
     const scrolls = e => e.closest(".md-typeset__scrollwrap, .highlight, pre");
@@ -32,7 +32,7 @@ NO_INDEX: Final = "window.Worker = class extends EventTarget { postMessage() {} 
 
 
 class Docs:
-    """The site, served, and what went wrong when a page was shown."""
+    """The site on a server, and what goes wrong when a page is shown."""
 
     def __init__(self, folder: Path, server: Server) -> None:
         self.pages = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.html"))
@@ -75,7 +75,7 @@ def test_every_page_fits_and_loads_nothing_from_elsewhere(page: Page, docs: Docs
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 600})
             trouble += [f"{path} at {width} is cut off: {what}" for what in page.evaluate(CUT_OFF)]
-        scheme: Literal["light", "dark"] = "dark" if number % 2 == 0 else "light"  # each page loads with the last one's
+        scheme: Literal["light", "dark"] = "dark" if number % 2 == 0 else "light"  # the next page loads with it
         page.emulate_media(color_scheme=scheme)
         expect(page.locator("body")).to_have_attribute("data-md-color-scheme", schemes[scheme])
     assert trouble == []
@@ -102,7 +102,7 @@ def test_a_reader_can_choose_light_or_dark(page: Page, docs: Docs) -> None:
     page.emulate_media(color_scheme="dark")
     docs.show(page, "index.html")
     body = page.locator("body")
-    for scheme in ("slate", "default", "slate", "slate"):  # as the system has them, light, dark, and from the start
+    for scheme in ("slate", "default", "slate", "slate"):  # the system's, light, dark, the system's again
         expect(body).to_have_attribute("data-md-color-scheme", scheme)
         page.click("label[for^=__palette] >> visible=true")
     docs.show(page, "quickstart.html")
