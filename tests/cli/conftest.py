@@ -54,7 +54,7 @@ def command(*words: str, answer: str = "", cwd: Path | None = None, **changed: s
 
 
 def in_this_process(*words: str, answer: str = "", cwd: Path = ROOT) -> Run:
-    """Run the program's main function here: a process for each would cost a second of this machine."""
+    """Run the program's main function in this process, because to start one takes a second."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
         patch.chdir(cwd)
@@ -62,12 +62,12 @@ def in_this_process(*words: str, answer: str = "", cwd: Path = ROOT) -> Run:
         patch.setattr(sys, "argv", ["sessioncore", *words])
         patch.setattr(sys, "stdin", io.StringIO(answer))
         code = main()
-    sys.modules.pop("app", None)  # another one may lie in the next folder
+    sys.modules.pop("app", None)  # the next folder may have another one
     return Run(code, out.getvalue(), err.getvalue())
 
 
 class Place(Struct):
-    """A storage with the same sessions in each: five of bob, one of ada; each of `programs` once runs as a process."""
+    """A storage with five sessions of bob and one of ada; each command in `programs` runs as a process once."""
 
     url: str
     programs: set[str]

@@ -108,10 +108,10 @@ def test_exit_codes_of_what_is_not_there(urls: dict[str, str], tmp_path: Path) -
         (2, ("--app", "app:memory", "count")),
         (3, ("--storage", f"redis://:{secret}@127.0.0.1:1/0", "count")),
         (3, ("--storage", f"redis+cluster://:{secret}@127.0.0.1:1", "revoke", "0" * 64)),
-        (3, ("--storage", re.sub(r"^redis(.+\d)/.*", r"redis+cluster\1", urls["redis"]), "count")),  # is no cluster
+        (3, ("--storage", re.sub(r"^redis(.+\d)/.*", r"redis+cluster\1", urls["redis"]), "count")),  # no cluster
         (3, ("--storage", f"keyvalue+redis://:{secret}@127.0.0.1:1", "count")),
         (3, ("--storage", "sqlite:///no.db", "migrate")),
-        (3, ("--storage", urls["postgres"] + "?search_path=nowhere", "purge", "--every", "60")),  # there is no table
+        (3, ("--storage", urls["postgres"] + "?search_path=nowhere", "purge", "--every", "60")),  # without a table
         (3, ("--app", "app:store", "count")),
         (3, ("--app", "app:odd", "count")),
     ]:
@@ -202,7 +202,7 @@ def test_a_hundred_thousand_sessions_end_with_visible_progress_in_bounded_memory
 
 
 def _with_sigint() -> None:
-    """A shell starts what runs in its background without SIGINT, which every child inherits: not this one."""
+    """Restore SIGINT: a shell makes its background jobs ignore it, and their children inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -13,7 +13,7 @@ from tests.operations.site import PAGES, STOPPING, store, talk
 
 @asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-    """Hear that the server stops."""
+    """Set STOPPING when the server gets SIGTERM."""
     loop, former = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
 
     def stop(number: int, frame: FrameType | None) -> None:

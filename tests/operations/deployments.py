@@ -23,7 +23,7 @@ __all__ = ["AIOHTTP", "ASGI", "COMMANDS", "ROOT", "Deployment", "deployed"]
 ROOT = Path(__file__).parents[2]
 ASGI, AIOHTTP = "tests.operations.asgi_site:app", "tests.operations.aiohttp_site"
 GUNICORN = "gunicorn --bind 127.0.0.1:{port} --workers 2 --graceful-timeout 4"
-COMMANDS: Final = {  # the seconds for requests in flight are less than those that a platform waits before it kills
+COMMANDS: Final = {  # requests in flight get fewer seconds than platforms wait before they kill
     "uvicorn": f"uvicorn {ASGI} --port {{port}} --workers 2 --timeout-graceful-shutdown 4",
     "hypercorn": f"hypercorn {ASGI} --bind 127.0.0.1:{{port}} --workers 0 --graceful-timeout 4",
     "hypercorn, 2 workers": f"hypercorn {ASGI} --bind 127.0.0.1:{{port}} --workers 2 --graceful-timeout 4",
@@ -34,7 +34,7 @@ COMMANDS: Final = {  # the seconds for requests in flight are less than those th
     "aiohttp": f"{AIOHTTP} {{port}}",
 }
 
-NEEDED = [  # by most
+NEEDED = [  # by most of them
     "sessioncore.storage.redis", "tests.adapters.apps_asgi", "tests.adapters.apps_aiohttp",
     "gunicorn.app.wsgiapp", "hypercorn.run", "uvicorn.main", "uvicorn.protocols.http.auto",
     "uvicorn.protocols.websockets.auto",
@@ -42,7 +42,7 @@ NEEDED = [  # by most
 
 
 class Deployment(Struct):
-    """A server that runs."""
+    """A running server."""
 
     address: Address
     folder: Path
@@ -55,7 +55,7 @@ class Deployment(Struct):
         (self.folder / "go").touch()
 
     def answers(self) -> bool:
-        """Whether it has answered a request; some accept connections before a worker is there, and reset them."""
+        """Whether it answers a request; some servers accept connections before they have a worker, and reset them."""
         with suppress(OSError, http.client.HTTPException):
             return ask(self.address, compose("GET", "/ready")).status == 404
         return False
@@ -66,9 +66,9 @@ class Deployment(Struct):
 
 @contextmanager
 def deployed(server: str, folder: Path, storage: str, workers: int = 2) -> Generator[Deployment]:
-    """Run a server on the site of its kind; at the end it is gone, with its workers."""
+    """Run a server with the site for its kind; at the end kill it with its workers."""
     if server == "granian" and FREE_THREADED:
-        pytest.skip("without the GIL its workers are threads, and the site hears of no signal")
+        pytest.skip("without the GIL its workers are threads, which get no signal")
     port = free_port()
     environment = {
         **os.environ, "PYTHONPATH": "src:src/adapters:.", "SITE_FOLDER": str(folder), "SESSIONCORE_STORAGE": storage,

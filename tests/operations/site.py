@@ -1,4 +1,4 @@
-"""What the servers serve here, in both frameworks: requests of every kind; some wait until the test lets them go on."""
+"""The site that the servers serve, in both frameworks: some requests wait until the test lets them go on."""
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +15,7 @@ from sessioncore import SessionConfig, SessionStore, storage_from_url
 __all__ = ["PAGES", "STOPPING", "store", "talk"]
 
 FOLDER = Path(os.environ["SITE_FOLDER"])
-STOPPING = anyio.Event()  # tells event streams and sockets: a server waits for them before it ends the lifespan
+STOPPING = anyio.Event()  # ends event streams and sockets: a server waits for them before it ends the lifespan
 store = SessionStore(
     SessionConfig.development(
         storage=storage_from_url(os.environ["SESSIONCORE_STORAGE"]), storage_timeout=timedelta(seconds=2)
@@ -99,7 +99,7 @@ async def talk(
             await send("kept")
         tasks.cancel_scope.cancel()
     if STOPPING.is_set():
-        with suppress(OSError, RuntimeError):  # the client, or granian, was quicker
+        with suppress(OSError, RuntimeError):  # the client or granian has already closed it
             await close(1001)
 
 

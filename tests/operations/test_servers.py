@@ -35,7 +35,7 @@ def count(site: Deployment, cookie: str, timeout: float = 20.0) -> tuple[int, in
 
 
 def both_workers_count(site: Deployment, cookie: str) -> None:
-    """One of them is frozen, so the other one must answer."""
+    """Freeze one of two workers, so that the other one must answer."""
     before, first = count(site, cookie)
     os.kill(first, signal.SIGSTOP)
     try:
@@ -90,7 +90,7 @@ def test_what_was_answered_is_kept_and_requests_in_flight_end_in_order(server: s
 
 
 def stops_in_order(site: Deployment, server: str, cookie: str, submit: Callable[..., Future[Any]]) -> None:
-    """Stop a server amid requests of every kind, and see each of them end."""
+    """Stop a server during requests of every kind, each of which must end."""
 
     def get(path: str) -> Future[Reply]:
         return submit(ask, site.address, compose("GET", path, [("Cookie", cookie)]))
@@ -104,7 +104,7 @@ def stops_in_order(site: Deployment, server: str, cookie: str, submit: Callable[
         assert socket.recv(20) == "kept"
         until(lambda: site.is_on_its_way(*paths, "events"))
         site.process.send_signal(signal.SIGTERM)
-        assert events.result(20).text == "data: begun\n\n"  # so the server has heard it
+        assert events.result(20).text == "data: begun\n\n"  # so the signal has arrived
         site.let_requests_go_on()
         with pytest.raises(ConnectionClosed) as closed:
             socket.recv(20)
