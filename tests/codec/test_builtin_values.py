@@ -57,7 +57,7 @@ def test_a_datetime_in_a_zone_comes_back_in_this_zone(moment: str, fold: int) ->
 
 
 class Local(tzinfo):
-    """A zone with rules of its own, as dateutil's."""
+    """A zone with rules of its own, like dateutil's."""
 
     def utcoffset(self, moment: datetime | None) -> timedelta:
         assert moment is not None
@@ -97,7 +97,7 @@ def test_a_fixed_offset_is_kept_and_a_zone_that_could_not_be_found_again_is_refu
         for value in (datetime(2026, 1, 1, tzinfo=zone), time(1, tzinfo=zone), zone):
             with pytest.raises(CodecError, match=f"^session key 'k', item 0: .*({reason}|is not registered)"):
                 CODEC.encode("k", [value])
-    assert through(ZoneInfo.no_cache("Europe/Berlin")) is BERLIN  # a zone is its key
+    assert through(ZoneInfo.no_cache("Europe/Berlin")) is BERLIN  # a zone is stored as its key
 
 
 def test_a_zone_that_this_system_lacks_or_that_nobody_wrote_is_corrupt() -> None:
@@ -117,11 +117,11 @@ class Claiming(type):
 
 
 class Standing(datetime, metaclass=Claiming):
-    """As freezegun's, made by hand."""
+    """Like freezegun's class, made by hand."""
 
 
 class Own(datetime):
-    """Nobody takes a plain datetime for one of these."""
+    """A subclass that does not count plain datetimes as its instances."""
 
 
 def test_a_stand_in_for_datetime_is_stored_as_the_datetime_that_it_stands_for() -> None:

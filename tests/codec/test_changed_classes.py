@@ -20,7 +20,7 @@ NO: Final[Any] = object()  # no default
 
 
 def make(kind: str, cls_name: str = "Line", options: dict[str, Any] | None = None, **fields: Any) -> Any:
-    """A class of this kind, whose fields have these defaults, or none; made with these options of the kind."""
+    """Make a class of this kind, with fields that have these defaults or none, and with the kind's own options."""
     options = {"kw_only": True} if options is None else options
     given = {name: {} if default is NO else {"default": default} for name, default in fields.items()}
     fields = {name: default for name, default in fields.items() if default is NO} | fields  # required ones come first
@@ -50,7 +50,7 @@ def codec_with(cls: type, **options: Any) -> Codec:
 
 
 def reread(value: Any, cls: Any, **options: Any) -> Any:
-    """Store with the class of before, read with that of today."""
+    """Store a value with its former class, and read it with today's."""
     return codec_with(cls, **options).decode("k", codec_with(value.__class__).encode("k", value))
 
 
@@ -199,7 +199,7 @@ def members_lost() -> None:
 def renumbered() -> None:
     flag: Any = enum.Flag
     old = flag("Right", {"READ": 1, "WRITE": 4})
-    for boundary in (enum.STRICT, enum.CONFORM):  # the defaults of Flag, of later Pythons and of 3.11.0 to 3.11.3
+    for boundary in (enum.STRICT, enum.CONFORM):  # Flag's default, from Python 3.11.4 on and before
         new = flag("Right", {"WRITE": 1, "READ": 2}, boundary=boundary)
         assert reread(old.READ, new) is new.WRITE
         refuses(old.WRITE, new, "Right lacks flags")

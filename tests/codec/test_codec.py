@@ -1,4 +1,4 @@
-"""Values through the codec: exact types and values back, clear refusals, and no way out for damaged bytes."""
+"""Values through the codec: they come back exactly, refusals are clear, and damaged bytes raise a CodecError."""
 
 import array
 import collections

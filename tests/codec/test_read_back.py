@@ -1,4 +1,4 @@
-"""Nothing is accepted that cannot be read back, and the error says where the trouble lies, never what was there."""
+"""No value is accepted that cannot be read back; the error says where it is, and never shows it."""
 
 import asyncio
 import collections
@@ -59,7 +59,7 @@ class Row(Base):
 
 
 class Upper:
-    """A descriptor that keeps another value than it is given."""
+    """A descriptor that stores another value than it is given."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = f"_{name}"
@@ -177,7 +177,7 @@ def traced(function: Any) -> Any:
 
 
 class Strict(msgspec.Struct):
-    """Its `__post_init__` does not take each value; the function around that hides it from a first look."""
+    """Its `__post_init__` refuses one value; a wrapper keeps the instance out of the traceback's first frame."""
 
     a: Any
 
@@ -188,7 +188,7 @@ class Strict(msgspec.Struct):
 
 
 class Sealed(msgspec.Struct):
-    """As `Strict`, but no traceback leads to the instance."""
+    """Like `Strict`, but no traceback leads to the instance."""
 
     a: Any
 
@@ -203,7 +203,7 @@ Unset: Any = attrs.make_class("Unset", {"a": attrs.field(init=False)})
 
 
 class Float64(float):
-    """As numpy's."""
+    """Like numpy's."""
 
     def tolist(self) -> float:
         return float(self)
@@ -213,7 +213,7 @@ NumpyBool: Any = type("bool", (), {"__module__": "numpy", "tolist": bool})
 
 
 class Nested(dict[str, Any]):
-    """It makes its own kind of dicts inside it, but not of those that are put there later."""
+    """It converts the dicts that it is made with to its own class, but not those that are added later."""
 
     def __init__(self, pairs: Any = ()) -> None:
         super().__init__({key: Nested(part) if type(part) is dict else part for key, part in dict(pairs).items()})

@@ -1,4 +1,4 @@
-"""Records as bytes: decoded at once, encoded up to a limit, and refused if they are anything else."""
+"""Records as bytes: decoded without their values, encoded up to a limit; other bytes are refused."""
 
 import time
 from typing import Any
@@ -88,9 +88,9 @@ def test_only_a_record_that_needs_it_has_format_2(
     assert (found, type(found) is Record2) == (record, own)
     assert type(found.data["cart"]) is Raw  # still encoded
     assert (found.absolute, found.persistent, found.bound_at) == more
-    shorter = decode_record(pack(2, *parts, absolute, persistent), LIMIT)  # stored before there was `bound_at`
+    shorter = decode_record(pack(2, *parts, absolute, persistent), LIMIT)  # stored before `bound_at` existed
     assert (shorter.absolute, shorter.persistent, shorter.bound_at) == (absolute, persistent, None)
-    if own:  # who knows format 1 alone refuses it
+    if own:  # a reader that knows format 1 alone refuses it
         with pytest.raises(msgspec.ValidationError):
             msgspec.msgpack.decode(sealed, type=Record)
 
@@ -118,7 +118,7 @@ def test_random_bytes_give_a_record_or_corrupt_record_and_nothing_else(data: byt
 
 
 def open_and_read(data: bytes) -> None:
-    """Open a record and read all of it; a CodecError is the only way out."""
+    """Open a record and read all of it; no other error than a CodecError may be raised."""
     try:
         record = decode_record(data, LIMIT)
     except CorruptRecord:
@@ -143,7 +143,7 @@ NO_RECORDS: list[bytes] = [
     b"\x97\x01" + b"\xcb" + bytes(8) + b"\xcb" + bytes(8) + b"\xc0\xc0\x80\x81\x90\x01",
     pack("1", 1.0, 1.0, None, None, {}, {}), pack(-1, 1.0, 1.0, None, None, {}, {}),
     SEALED.replace(b"\xa4cart", b"\xa4c\xffrt"), SEALED.replace(b"ada", b"a\xffa"),  # invalid UTF-8
-    b"\x91" * 60_000, SEALED[:-20] + b"\x91" * 60_000, UP_TO_DATA + b"\x81\xa1a" + b"\x91" * 60_000,  # deep
+    b"\x91" * 60_000, SEALED[:-20] + b"\x91" * 60_000, UP_TO_DATA + b"\x81\xa1a" + b"\x91" * 60_000,  # nested
     *(start + head + b"\xff" * 4 for start in (b"", UP_TO_DATA) for head in HUGE),
 ]  # fmt: skip
 

@@ -44,7 +44,7 @@ class OldModel(pydantic.BaseModel):
 
 @dataclasses.dataclass
 class LoggedData:
-    """Like the two after it: its hook adds to what it is given, at each depth where a hook can."""
+    """Like the two classes after it: its hook changes the values that it is given, at several depths."""
 
     log: list[Any]
     marks: dict[str, set[int]] = dataclasses.field(default_factory=dict[str, set[int]])
@@ -71,7 +71,7 @@ class LoggedStruct(msgspec.Struct, frozen=True):
 
 
 class ParsedStruct(msgspec.Struct, frozen=True):
-    """Its `__post_init__` does not take what it has made before."""
+    """Its `__post_init__` fails on a value that it has already converted."""
 
     parts: Any
 
@@ -227,7 +227,7 @@ INSTANCES: list[Any] = [
     models.Account(name="ada", address=models.Address(), anything=(1, {2})),
     models.Account.model_validate({"name": "ada", "more": {1: (2,)}}), models.Account.model_construct(name="raw"),
     changed(models.Account(name="ada"), _secret=8), models.Money(5, "EUR"),
-    # what their classes do when they are built or read is not done to a stored value
+    # a stored value is not changed by what its class does when an instance is made or read
     LoggedData([[1]], {"seen": {7}}), LoggedAttrs(([],)), LoggedStruct({"a": []}), ParsedStruct("a,b"), Doubled(1),
     {Hashed(1): {Hashed(2)}}, {HashedWithDict(1)}, Spoken.YES, Marked.A | Marked.B,
 ]  # fmt: skip
@@ -385,7 +385,7 @@ began, may_end = threading.Event(), threading.Event()
 
 
 def slowly(kind: type) -> type:
-    """As an annotation of a module that takes long to import."""
+    """Behave like an annotation whose module takes long to import."""
     began.set()
     may_end.wait(10)
     return kind

@@ -34,7 +34,7 @@ RESEMBLING: Final[list[Headers]] = [
     )
 ]  # fmt: skip
 
-# Of each, the value that is read and is no ID.
+# Each with the value that is read, which is no ID.
 MALFORMED: Final[list[tuple[Headers, str]]] = [
     *(((b"#=" + value,), value.decode("latin-1")) for value in (
         b"", b"A" * 21, b"A" * 257, b"A" * 4096, b'"@"', b'"\\101@"', b"\\101", b"%41@", b"a=b",
@@ -42,7 +42,7 @@ MALFORMED: Final[list[tuple[Headers, str]]] = [
         b"/" + b"A" * 42, b"@.", b"@~", b"@\x00", b"../../../../../../../../etc/passwd", b"*", b"?" * 43,
         b"csrf:" + b"A" * 43,
     )),
-    ((b"#=@\x0b; a=1",), "@\x0b"), ((b"a=1;#=\x0c@",), "\x0c@"),  # bytes.strip() would take it away
+    ((b"#=@\x0b; a=1",), "@\x0b"), ((b"a=1;#=\x0c@",), "\x0c@"),  # bytes.strip() would remove it
     ((b'$Version=1; #="@"; $Path=/',), '"@"'),
 ]  # fmt: skip
 

@@ -101,7 +101,7 @@ def test_ten_times_the_header_takes_about_ten_times_the_time(unit: bytes) -> Non
     def best(header: bytes) -> float:
         times: list[float] = []
         for _ in range(7):
-            begin = time.thread_time()  # others' work on a busy machine does not count
+            begin = time.thread_time()  # without the time of other processes
             read_cookie([header], NAME)
             times.append(time.thread_time() - begin)
         return min(times)

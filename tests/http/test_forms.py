@@ -1,4 +1,4 @@
-"""One field out of a form body: found where it stands, and no body can do harm."""
+"""One field of a form body: found wherever it is, and no body can do harm."""
 
 import time
 
