@@ -15,7 +15,7 @@ from sessioncore import SessionConfig, SessionError, SessionStore, storage_from_
 
 
 async def wait(store: SessionStore, sid: str, say: Callable[[str], object]) -> None:
-    """Say `begins`, and at the end its error with the moment by the clock that all processes share."""
+    """Report `begins`, and at the end the error, with the time of a clock that all processes share."""
     session = await store.get_by_id(sid)
     try:
         async with session.alive():

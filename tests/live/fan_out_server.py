@@ -1,4 +1,4 @@
-"""An ASGI application whose sockets end with their sessions, or at a word on a Pub/Sub channel, as peers do it.
+"""An ASGI application whose sockets end with their sessions, or by a message on a Pub/Sub channel, for comparison.
 
 python -m tests.live.fan_out_server URL PORT [CHANNEL]
 """

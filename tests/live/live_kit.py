@@ -14,7 +14,7 @@ from sessioncore import MemoryStorage, Session, SessionConfig, SessionError, Ses
 
 __all__ = ["FAST", "STORAGES", "Watched", "watched"]
 
-# No part of 0.1 s, at which `wait_all_tasks_blocked` looks again: it would find the watcher awake each time.
+# 0.1 s is no multiple of it: `wait_all_tasks_blocked` looks every 0.1 s, and would always find the watcher awake.
 FAST = timedelta(seconds=0.07)
 STORAGES: dict[str, Callable[[], Any]] = {"memory": MemoryStorage, "polled": SpyStorage}
 
@@ -40,7 +40,7 @@ class Watched:
         self.ended.set()
 
     async def looked_up(self) -> None:
-        """Return when what has happened so far was looked up."""
+        """Return when everything that has happened so far has been looked up."""
         storage = self.store.storage
         if isinstance(storage, SpyStorage):
             seen = storage.calls.count("load")
@@ -53,7 +53,7 @@ class Watched:
 async def watched(
     storage: object, begin: Callable[[SessionStore], Awaitable[Session]] | None = None, **config: Any
 ) -> AsyncGenerator[Watched]:
-    """Run a block beside an `alive` block, which has begun."""
+    """Run a block while an `alive` block waits in another task."""
     config = {"watch_interval": FAST, "storage": storage, **config}
     store = SessionStore(SessionConfig.development(**config))
     mine = await store.create({"n": 1}, owner="u") if begin is None else await begin(store)

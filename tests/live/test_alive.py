@@ -182,7 +182,7 @@ async def test_a_renewal_by_another_request_puts_the_end_off(storage: str) -> No
     async with watched(STORAGES[storage](), nearly_over) as one:
         one.other.set_idle_timeout(timedelta(seconds=2 * LEFT))
         await one.other.save()
-        await anyio.sleep(LEFT)  # its first end is over
+        await anyio.sleep(LEFT)  # its former end has passed
         await one.looked_up()
         assert not one.ended.is_set()
         await one.ended.wait()
@@ -244,7 +244,7 @@ async def test_a_block_that_swallows_its_cancellation_still_raises() -> None:
         with pytest.raises(SessionGone):
             async with another.alive():
                 await one.store.revoke(another.handle)
-                with suppress(anyio.get_cancelled_exc_class()):  # like an anyio portal's context manager
+                with suppress(anyio.get_cancelled_exc_class()):  # as an anyio portal's context manager does
                     await anyio.sleep_forever()
 
 
@@ -282,7 +282,7 @@ async def test_a_message_renews_a_session_once_and_one_that_renews_nothing_leave
     watch = lab.store._persistence.live.watch(state_of(session), print)  # pyright: ignore[reportPrivateUsage]
     for pause in (600, 0, 0, 0, 0, 10**6):  # before the task begins, in an outage, when due, not, after the deadline
         lab.clock.advance(pause)
-        for _ in range(2):  # the second while the first may be about to renew it
+        for _ in range(2):  # at the second one, the first may be about to renew the session
             watch.message_received()
         await anyio.wait_all_tasks_blocked()
     assert lab.calls.count("touch") == 3
@@ -315,7 +315,7 @@ async def test_a_client_that_has_left_before_the_end_is_no_error(caplog: pytest.
 
 
 class DeafStorage(MemoryStorage):
-    """One whose channel is dead, and which knows it, or does not."""
+    """A storage whose channel is dead: `knows` says whether it has noticed."""
 
     capabilities = MemoryStorage.capabilities
 
@@ -334,7 +334,7 @@ class DeafStorage(MemoryStorage):
             raise StorageUnavailable("the channel is lost")
 
 
-@pytest.mark.parametrize("knows", [True, False])  # where it does not, the session's time ends it
+@pytest.mark.parametrize("knows", [True, False])  # if it does not, the session's timeout ends it
 async def test_an_end_that_no_channel_reports_is_noticed(knows: bool, caplog: pytest.LogCaptureFixture) -> None:
     async with watched(DeafStorage(knows=knows), None if knows else nearly_over) as one:
         await one.store.revoke(one.mine.handle)

@@ -1,7 +1,7 @@
 """Many sockets of many owners in several processes: a revoked owner's are closed in time, and no others.
 
-In the same run half of the owners are ended by a Pub/Sub channel that the application listens to itself, the way it is
-done without sessioncore: the delays of both are compared.
+In the same run the sockets of half of the owners are closed by a Pub/Sub channel to which the application listens
+itself, as it would without sessioncore. The delays of both are compared.
 """
 
 import subprocess
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.redis]
 PROCESSES = 4 if FULL else 2
 OWNERS = 50 if FULL else 10
 SOCKETS = scaled(1000)
-FAILOVER = 15_000 if FULL else 2_000  # milliseconds that it takes at least
+FAILOVER = 15_000 if FULL else 2_000  # the least milliseconds that a failover takes
 CHANNEL = "ends"
 NEEDED = [
     "sessioncore.storage.redis", "sessioncore_asgi", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto"
@@ -87,7 +87,7 @@ async def open_socket(port: int, owner: str, sid: str) -> Socket:
 
 
 async def end(sockets: list[Socket], owner: str, act: Callable[[], Awaitable[object]]) -> list[float]:
-    """End the owner's sockets, and return how long each of them has outlived the call."""
+    """End the owner's sockets, and return how long after the call each of them was closed."""
     before = {socket for socket in sockets if socket.closed.is_set()}
     await act()
     returned = time.monotonic()
@@ -104,7 +104,7 @@ def p99(delays: list[float]) -> float:
 
 
 async def play(url: str, ports: list[int]) -> tuple[list[float], list[float]]:
-    """End the sockets of all owners, and return their delays: of ours, and of those that Pub/Sub has ended."""
+    """End the sockets of all owners; return the delays of those that sessioncore closed, and of those by Pub/Sub."""
     ours: list[float] = []
     bare: list[float] = []
     sockets: list[Socket] = []
@@ -139,7 +139,7 @@ async def test_exactly_the_sockets_of_a_revoked_owner_close() -> None:
             ours, bare = await play(url, ports)
     ratio = p99(ours) / p99(bare)
     print(f"{SOCKETS} sockets: p99 {p99(ours) * 1000:.1f} ms, Pub/Sub {p99(bare) * 1000:.1f} ms, ratio {ratio:.2f}")
-    assert p99(ours) < max(1, 10 * p99(bare))  # on a machine that is busy elsewhere Pub/Sub is late, too
+    assert p99(ours) < max(1, 10 * p99(bare))  # on a busy machine Pub/Sub is late, too
 
 
 @pytest.mark.timeout(120)

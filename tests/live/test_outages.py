@@ -1,4 +1,4 @@
-"""`Session.alive` on storages that cannot be reached for a while, that are polled, and that nobody asks."""
+"""`Session.alive` on storages that cannot be reached for a while, that are polled, or that break their contract."""
 
 import asyncio
 import gc
@@ -50,7 +50,7 @@ TIMEOUT = timedelta(seconds=0.5)
 
 
 class Place(Struct):
-    """The same records by a way that breaks, and by one that does not."""
+    """A storage that a test can cut off from its records, and another one on the same records."""
 
     mine: Storage
     others: Storage
@@ -151,7 +151,7 @@ async def test_in_an_outage_connections_end_whose_look_up_never_had_its_turn(mon
 
 
 class SilentStorage(MemoryStorage):
-    """One whose channel goes silent."""
+    """A storage whose channel never confirms."""
 
     capabilities = MemoryStorage.capabilities
 
@@ -244,7 +244,7 @@ def test_an_event_loop_that_has_ended_does_not_stay_in_memory(closes: bool, capl
     for _ in range(3):
         asyncio.run(watch())
     gc.collect()
-    assert len(loops) <= (not closes)  # without closing, until another one watches
+    assert len(loops) <= (not closes)  # unless closed, a loop stays until another one watches
     assert caplog.text == ""
 
 
@@ -262,7 +262,7 @@ def test_an_event_loop_that_was_closed_under_its_watches_hinders_no_other() -> N
 
 
 class Forgetful(MemoryStorage):
-    """One that leaves answers out."""
+    """A storage that leaves out an answer in each of its first `left` calls."""
 
     capabilities = MemoryStorage.capabilities
     left = 1
@@ -327,7 +327,7 @@ async def test_an_end_is_noticed_whatever_makes_the_tasks(factory: Any) -> None:
     assert isinstance(one.error, SessionGone)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio has no way to cancel the task of another
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio cannot cancel a task from another one
 async def test_a_watch_that_is_cancelled_from_elsewhere_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with watched(MemoryStorage()):
         [task] = [one for one in asyncio.all_tasks() if "run_in_background" in repr(one.get_coro())]

@@ -1,4 +1,4 @@
-"""An end in one process reaches what is open in another one, on SQLite and Postgres; see test_fan_out for Redis."""
+"""An end in one process ends `alive` blocks in another one, on SQLite and Postgres; see test_fan_out for Redis."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 OWNERS = 5
 SESSIONS = scaled(400)
-PATIENCE = 10.0  # seconds; two are promised, and a machine may be busy
+PATIENCE = 10.0  # seconds: two are promised, but the machine may be busy
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -34,7 +34,7 @@ async def begin(store: SessionStore) -> list[str]:
 
 
 async def revoke_in_turn(store: SessionStore, next_line: Callable[[], Awaitable[str]]) -> None:
-    """Revoke one owner after the other, while `alive` blocks of all of them wait: exactly theirs end."""
+    """Revoke one owner after the other, while `alive` blocks of all owners wait: only those of the revoked one end."""
     delays = list[float]()
     with anyio.fail_after(60):
         assert {await next_line() for _ in range(SESSIONS)} == {"begins"}

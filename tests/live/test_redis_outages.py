@@ -1,4 +1,4 @@
-"""A Redis that says nothing: an end is noticed all the same, and nobody who is still logged in is thrown out."""
+"""A Redis that does not reply: an end is still noticed, and nobody who is logged in is thrown out."""
 
 import signal
 from collections.abc import AsyncGenerator
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis]
 
 INTERVAL = TIMEOUT = timedelta(seconds=1)
 BOUND = (INTERVAL + TIMEOUT).total_seconds()
-SLACK = 3.0  # a busy machine
+SLACK = 3.0  # seconds, for a busy machine
 OUTAGE = 15.0 if FULL else 3.0
 
 
