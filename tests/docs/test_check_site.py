@@ -1,4 +1,4 @@
-"""The check of the built site finds what it is there for."""
+"""The check of the built site finds the faults that it is meant to find."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_a_public_name_without_an_entry_is_found(tmp_path: Path) -> None:
     def missing(modules: Iterable[ModuleType]) -> list[str]:
         return [fault.split()[-1] for fault in undocumented([*modules], pages)]
 
-    assert missing([module("shop", Store=store), module("shop.store", Store=store)]) == []  # the same thing
+    assert missing([module("shop", Store=store), module("shop.store", Store=store)]) == []  # the same object
     assert missing([module("shop", Store=store), module("shop.store", Store=object())]) == ["shop.store.Store"]
     assert missing([module("shop", Store=store, Session=object())]) == ["shop.Session"]
 

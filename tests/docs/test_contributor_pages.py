@@ -1,4 +1,4 @@
-"""The pages for contributors describe the code that is there: its files, names, tables, import rules and commands."""
+"""The pages for contributors describe the code as it is: its files, names, tables, import rules and commands."""
 
 import ast
 import re
@@ -31,7 +31,7 @@ PAGES = [
 ]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-# Names of Python, of its libraries and of other programs. What is ours has no place here.
+# Names of Python, of its libraries and of other programs. Our own names do not belong here.
 FOREIGN = {
     "DeprecationWarning", "Host", "Task.cancel()", "Vary", "await", "dist", "main", "make", "packages", "repr", "site/",
     "sources", "typing_extensions", "warnings.deprecated",
@@ -43,7 +43,7 @@ def page_id(page: Path) -> str:
 
 
 def spans(page: Path) -> set[str]:
-    """What stands in `code` on a page, outside of blocks."""
+    """The texts in backticks on a page, outside of code blocks."""
     text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     return set(re.findall(r"`([^`\n]+)`", text))
 
@@ -94,7 +94,7 @@ def names_in_src() -> tuple[set[str], dict[str, set[str]]]:
 
 @cache
 def names_without_owner() -> set[str]:
-    """What may stand on a page alone: also an attribute, an extra or an event."""
+    """The names that a page may use without an owner: attributes, extras and events, too."""
     names, classes = names_in_src()
     events = (kind.value for kind in EventKind)
     return names.union(PROJECT["project"]["optional-dependencies"], events, *classes.values())

@@ -1,4 +1,4 @@
-"""The pages that name tests name those that are marked today, and say why where there is none."""
+"""The pages that name tests name those that are marked, and give a reason where there is none."""
 
 import re
 from pathlib import Path

@@ -29,7 +29,7 @@ def tree(path: Path) -> ast.Module:
 
 @cache
 def _trees() -> dict[Path, ast.Module]:
-    """All of them at once, hidden from the garbage collector: they would double the time of each of its runs."""
+    """Parse all files, and exempt their trees from garbage collection, which would take twice as long with them."""
     gc.collect()
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
     gc.freeze()
@@ -38,7 +38,7 @@ def _trees() -> dict[Path, ast.Module]:
 
 @cache
 def nodes(path: Path) -> list[ast.AST]:
-    """All that a file holds; to walk through it takes longer than to parse it."""
+    """All nodes of a file; they are cached, because to walk through a tree takes longer than to parse the file."""
     return [*ast.walk(tree(path))]
 
 
@@ -48,7 +48,7 @@ def functions(path: Path) -> Iterator[Function]:
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """Every module that a file imports, wherever in the file it does so; other names by their full name."""
+    """Everything that a file imports, in any place of it: modules, and other names by their full name."""
     found: set[str] = set()
     for node in nodes(path):
         if isinstance(node, ast.Import):

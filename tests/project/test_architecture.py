@@ -1,4 +1,4 @@
-"""The boundaries: what an import loads, which way the arrows point, what the wheel holds, and what is never used."""
+"""The boundaries: what an import loads, which modules may import which, what is never used, what the wheel holds."""
 
 import ast
 import os
@@ -17,7 +17,7 @@ import sessioncore
 FRAMEWORKS = ("aiohttp", "litestar", "starlette", "fastapi", "quart", "django", "flask", "sanic")
 ROOMS_FOR_ADAPTERS = ("sessioncore.cli.", "sessioncore.forms.", "sessioncore.integration.")
 DRIVERS = {"redis": "redis", "hiredis": "redis", "asyncpg": "postgres", "key_value": "keyvalue"}
-ENVIRONMENT = {**os.environ, "PYTHONPATH": "src:src/adapters"}  # not another copy that the environment has installed
+ENVIRONMENT = {**os.environ, "PYTHONPATH": "src:src/adapters"}  # not an installed copy
 
 
 def python(script: str, **environment: str) -> str:
@@ -38,8 +38,8 @@ def test_importing_the_core_is_quick_and_loads_no_driver_and_no_framework() -> N
         "import sys, time, anyio, msgspec, sqlite3; begin = time.process_time(); import sessioncore;"
         "print(time.process_time() - begin, *sys.modules)"
     )
-    for attempt in range(5):  # one quick one will do on a busy machine
-        # The first one compiles what is imported; an empty text turns a setting that keeps no bytecode off.
+    for attempt in range(5):  # one quick run is enough: the machine may be busy
+        # The first run compiles what is imported; the empty text lets it write bytecode whatever the environment says.
         seconds, *loaded = python(script, PYTHONDONTWRITEBYTECODE="").split()
         assert roots({*loaded}).isdisjoint({*FRAMEWORKS, *DRIVERS, "pydantic", "attr", "attrs", "trio", "pytest"})
         assert "sessioncore.testing" not in loaded
@@ -53,7 +53,7 @@ def test_importing_the_asgi_adapter_or_the_telemetry_loads_no_driver_and_no_fram
     assert roots({*loaded}).isdisjoint({*FRAMEWORKS, *DRIVERS, "opentelemetry"})
 
 
-# -- which way the arrows point
+# -- which modules may import which
 
 
 def test_the_core_names_no_framework_and_a_driver_only_in_the_storage_that_needs_it() -> None:
@@ -114,7 +114,7 @@ def test_nothing_turns_bytes_or_text_into_code() -> None:
     for path in FILES:
         assert roots(imports(path)).isdisjoint(never), path
         assert "typing_extensions" not in roots(imports(path) - imports_for_type_checkers(path)), path  # no dependency
-        # its SkipTest is what test runners understand
+        # for SkipTest, which test runners understand
         assert "unittest" not in roots(imports(path)) or path.parent.name == "testing"
         calls = [node.func for node in nodes(path) if isinstance(node, ast.Call)]
         called = {function.id for function in calls if isinstance(function, ast.Name)}

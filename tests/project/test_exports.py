@@ -1,4 +1,4 @@
-"""The public names: exactly those that are meant, each there, each explained."""
+"""The public names: exactly the intended ones, each defined, each documented."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""What is pinned installs on the oldest Python that the project supports."""
+"""The pinned packages install on the oldest Python that the project supports."""
 
 from importlib.metadata import distributions
 

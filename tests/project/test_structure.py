@@ -18,8 +18,8 @@ FOR_ONE_REQUEST = {  # classes whose objects live for one request, or for one co
     "Session", "SessionBase", "SessionMapping", "SessionState", "SessionSteps", "SessionWatch", "SocketResponder",
     "Turn", "Values", "_OwnerChange", "_Sender",
 }  # fmt: skip
-OF_A_FRAMEWORK = {"_state_of(scope).session_id"}  # Litestar's attribute, of the name of one of ours
-LONG_LIVED = {  # as long as the application
+OF_A_FRAMEWORK = {"_state_of(scope).session_id"}  # Litestar's attribute, which has the name of one of ours
+LONG_LIVED = {  # classes whose objects live as long as the application
     "Agenda", "CrossLoopLock", "Driver", "Health", "NamedLocks", "Opening", "SessionPlugin", "WatchTask", "_Instrument",
     "_Middleware",
 }  # fmt: skip
@@ -33,7 +33,7 @@ def test_a_file_has_300_lines_at_most_and_a_function_50() -> None:
 
 
 def test_there_is_one_way_through_each_decision() -> None:
-    """`do` beside `do_now` is the beginning of a second one; `answer_now` is a storage's capability."""
+    """`do` beside `do_now` would begin a second way; `answer_now` is a storage's capability."""
     found = {one.name for path in FILES for one in functions(path) if re.search(r"[a-z]_(now|nowait|sync)$", one.name)}
     assert found <= {"answer_now"}
 
@@ -44,7 +44,7 @@ def test_no_task_group_warns_of_tasks_that_a_cancellation_kept_from_beginning() 
 
 
 def test_a_struct_that_holds_values_or_headers_shows_none_of_them() -> None:
-    """Those that do so are `Opaque`; a `__repr__` alone does not hide the fields from rich."""
+    """Such classes derive from `Opaque`: a `__repr__` alone does not hide the fields from rich."""
     for path in FILES:
         for one in nodes(path):
             if isinstance(one, ast.ClassDef) and one.bases and ast.unparse(one.bases[0]) == "Struct":
@@ -58,17 +58,17 @@ def test_a_struct_that_holds_values_or_headers_shows_none_of_them() -> None:
 
 
 class Kind(Struct, frozen=True):
-    """A class of ours, and what its objects hold."""
+    """One of our classes, and the attributes of its objects."""
 
     name: str
     path: Path
     bases: frozenset[str]
     attributes: frozenset[str]  # fields, slots, and what its own methods assign
-    assigned_later: frozenset[str]  # of these, what is assigned after the construction, here or elsewhere
+    assigned_later: frozenset[str]  # of these, what methods other than __init__ assign
 
 
 def stores(nodes: Iterable[ast.AST]) -> Iterator[ast.Attribute]:
-    """What is assigned or deleted, of the form `value.attribute`."""
+    """The targets of assignments and deletions that have the form `value.attribute`."""
     for inner in nodes:
         if isinstance(inner, ast.Attribute) and not isinstance(inner.ctx, ast.Load):
             yield inner
@@ -109,7 +109,7 @@ def test_an_object_of_one_request_has_ten_attributes_at_most_that_change() -> No
 
 
 def test_an_attribute_is_assigned_in_the_module_of_its_class_only() -> None:
-    """`something.attribute = ...` elsewhere would change a state behind the back of those who keep its invariants."""
+    """`something.attribute = ...` in another module could break the invariants that the class's own module keeps."""
     homes: dict[str, set[Path]] = {}
     for name in FOR_ONE_REQUEST:
         for attribute in kinds()[name].attributes:
@@ -131,12 +131,12 @@ def test_no_class_assigns_what_its_base_in_another_module_holds() -> None:
 
 
 def test_nothing_is_assigned_by_name_where_no_reader_would_find_it() -> None:
-    """setattr() would pass by what the other tests here look at."""
+    """The other tests here would not see setattr()."""
     calls = [
         f"{path}:{node.lineno}"
         for path in FILES
         for node in nodes(path)
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("setattr", "__setattr__"))
     ]
-    exempt = ("src/sessioncore/_config.py", "src/sessioncore/codec/")  # a frozen class's own, and users' objects
+    exempt = ("src/sessioncore/_config.py", "src/sessioncore/codec/")  # a frozen class itself, and users' objects
     assert [call for call in calls if not call.startswith(exempt)] == []

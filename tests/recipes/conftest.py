@@ -8,7 +8,7 @@ from blockbuster import BlockBuster
 
 @pytest.fixture(autouse=True)
 def others_may_block(no_blocking_calls: BlockBuster) -> Iterator[None]:
-    """Other libraries read their templates and settings in the loop, below our middleware."""
+    """Let other libraries read their templates and settings in the event loop, below our middleware."""
     no_blocking_calls.deactivate()
     yield
     no_blocking_calls.activate()

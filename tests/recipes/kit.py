@@ -1,4 +1,4 @@
-"""Runs the program that a page shows, as it stands there: in this process, or under uvicorn in one of its own."""
+"""Runs the program that a page shows, unchanged: in this process, or under uvicorn in one of its own."""
 
 import os
 import socket
@@ -62,7 +62,7 @@ class Server(Struct):
 
 @contextmanager
 def serve_alone(page: str, folder: Path, more: str = "") -> Generator[Server]:
-    """Serve the page's `app`, and `more` of it, from a process of its own while the block lasts."""
+    """Serve the page's `app` from a process of its own while the block lasts; `more` is added to its code."""
     (folder / "program.py").write_text(f"{_source(page)}\n{more}")
     authority = trustme.CA()
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
@@ -70,7 +70,7 @@ def serve_alone(page: str, folder: Path, more: str = "") -> Generator[Server]:
     authority.configure_trust(trust)  # pyright: ignore[reportUnknownMemberType]  # pyOpenSSL's type
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        sock.listen()  # who connects early waits
+        sock.listen()  # a client that connects early waits
         command = [sys.executable, "-m", "uvicorn", "program:app", "--fd", str(sock.fileno()), "--log-level", "warning"]
         tls = ["--ssl-certfile", "server.pem", "--ssl-keyfile", "server.pem"]
         process = subprocess.Popen([*command, *tls], cwd=folder, env=_environment(), pass_fds=[sock.fileno()])

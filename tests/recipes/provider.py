@@ -51,7 +51,7 @@ class Provider:
         code = secrets.token_urlsafe()
         self._codes[code] = asked
         answer = {"code": code, "state": asked["state"]}
-        if asked.get("response_mode") == "form_post":  # a page whose form a browser sends by itself
+        if asked.get("response_mode") == "form_post":  # instead of a page whose form the browser sends by itself
             return JSONResponse({"action": asked["redirect_uri"], "fields": answer})
         return RedirectResponse(asked["redirect_uri"] + "?" + urlencode(answer))
 

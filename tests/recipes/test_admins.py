@@ -31,7 +31,7 @@ async def test_sqladmin_logs_in_flashes_and_logs_out_by_its_own_pages(shop: Any)
         assert (await ada.get("/admin/tea/list")).url.path == "/admin/login"
         form = {"username": "ada", "password": "wrong"}
         assert "Invalid credentials" in (await ada.post("/admin/login", data=form)).text
-        assert not ada.cookies, "who did not log in has no session"
+        assert not ada.cookies, "there is no session without a login"
         assert (await ada.post("/admin/login", data=form | {"password": "enchantress"})).url.path == "/admin/"
         assert [cookie.name for cookie in ada.cookies.jar] == ["__Host-session_id"]
         made = await ada.post("/admin/tea/create", data={"name": "Darjeeling", "save": "Save"})
