@@ -1,4 +1,4 @@
-"""Which calls to a storage get a timer from the store, and which see to it themselves."""
+"""Which calls to a storage get a timer from the store, and which the storage bounds itself."""
 
 import gc
 import select
@@ -45,7 +45,7 @@ LIMIT = timedelta(seconds=0.05)
 
 
 class Bounded(SpyStorage):
-    """Says that it bounds its calls, and notes the deadline that it is called with."""
+    """Promises to bound its calls, and records the deadline that is in force at each of them."""
 
     capabilities = SpyStorage.capabilities | {BoundsCalls}
     willing = True
@@ -65,7 +65,7 @@ class Bounded(SpyStorage):
 
 
 class OwnLoad(Bounded):
-    """Inherits the promise, but not the load that it was given for."""
+    """Inherits the promise, but overrides the load for which it was given."""
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         await anyio.sleep(30)
@@ -73,7 +73,7 @@ class OwnLoad(Bounded):
 
 
 class Wrapper:
-    """Passes on what it does not know, and so the promise of another."""
+    """Passes on every attribute that it lacks, and with them the promise of another storage."""
 
     def __init__(self, inner: Bounded) -> None:
         self._inner = inner
@@ -104,9 +104,9 @@ async def test_a_storage_is_told_the_limit_and_gets_a_timer_for_each_call_that_i
         await visit(store_on(storage))
         assert storage.asked == [0.05]
         assert (storage.seen["load"] == storage.seen["create"] == inf) is willing
-        assert min(storage.seen.values()) < inf  # of the delete it did not speak
+        assert min(storage.seen.values()) < inf  # the promise does not cover delete
         assert willing or max(storage.seen.values()) < inf
-    no_bool: Any = "yes"  # or a coroutine, which would count as a promise
+    no_bool: Any = "yes"  # or a coroutine, which is true, too
     storage.willing = no_bool
     with pytest.raises(ConfigError, match=r"^Bounded\.bound_calls must return True or False"):
         store_on(storage)
@@ -161,7 +161,7 @@ async def test_a_promise_holds_neither_where_a_call_was_replaced_nor_for_a_wrapp
 
 
 class Plain(MemoryStorage):
-    """Adds nothing to the calls."""
+    """Overrides none of the calls."""
 
     def extra(self) -> None: ...
 
@@ -199,7 +199,7 @@ def test_a_storage_can_do_what_its_class_declares_and_an_overridden_call_does_no
         assert capabilities_of(storage) == ALL
     for storage in (OwnTouch(), OwnDelete()):
         assert capabilities_of(storage) == ALL - {AnswersNow, BoundsCalls}
-    assert capabilities_of(OwnMove()) == ABOUT_ALL | {LoadsMany, Watches}  # the replaced ID would be lost
+    assert capabilities_of(OwnMove()) == ABOUT_ALL | {LoadsMany, Watches}  # its move leaves no tombstone
     assert capabilities_of(OwnLoad()) == SpyStorage.capabilities - {AnswersNow}
     assert capabilities_of(Declares()) == {AnswersNow, Clears}
     assert capabilities_of(Wrapper(Bounded())) == set()

@@ -39,7 +39,7 @@ def suspending(**config: Any) -> Lab:
 
 
 class Turns:
-    """Counts how often work suspends, and cuts it off when it does so for the time `at`."""
+    """Counts the suspensions of work from 0 on, and cuts it off at number `at`."""
 
     def __init__(self, at: int, cut: Callable[[], object]) -> None:
         self.left = at
@@ -52,7 +52,7 @@ class Turns:
 
 
 async def cut_by_scope(work: Callable[[], Awaitable[Any]], at: int) -> bool:
-    """Cancel the scope around `work` when it suspends for the time `at`; False: it never did."""
+    """Cancel the scope around `work` at its suspension number `at`; return whether it got there."""
     scope = anyio.CancelScope()
     turns = Turns(at, scope.cancel)
     with scope:
@@ -61,7 +61,7 @@ async def cut_by_scope(work: Callable[[], Awaitable[Any]], at: int) -> bool:
 
 
 async def cut_natively(work: Callable[[], Awaitable[Any]], at: int) -> bool:
-    """Cancel the task of `work`, three times, as impatient servers do."""
+    """Cancel the task of `work` there, three times, as impatient servers do."""
     loop = asyncio.get_running_loop()
 
     def cancel(times: int) -> None:
@@ -124,7 +124,7 @@ async def test_a_commit_cut_off_anywhere_leaves_the_storage_before_or_after(
         old, new = lab.visitor.sid, exchange.session.id
         reached = await cut(functools.partial(exchange.commit, 200), at)
         before, after = await lab.data(old), await lab.data(new)
-        assert not reached or lab.kinds() == [], "an event was sent of what was not known"
+        assert not reached or lab.kinds() == [], "an event was sent although the outcome was unknown"
         if old == new:
             assert before in ({"n": 1}, {"n": 2})
         elif change is rotate:
@@ -176,7 +176,7 @@ async def test_a_load_or_renewal_cut_off_anywhere_changes_nothing_but_the_clock(
         lab.clock.advance(600)
         exchange = lab.store.exchange(PlainView([f"__Host-session_id={lab.visitor.sid}".encode()]))
         loading = await cut(exchange.load, at)
-        await exchange.load()  # it can be made again
+        await exchange.load()  # a load can be repeated
         assert exchange.session["n"] == 1
         lab.forget()
         reached = await cut(functools.partial(exchange.commit, 200), at)
@@ -202,7 +202,7 @@ async def test_an_end_cut_off_anywhere_has_ended_the_session_or_not(cut: Cut) ->
             assert held in (None, {"n": 1})
             seen.add(held is None)
             assert lab.kinds() == ([] if reached else ["destroyed"])
-            await exchange.session.destroy()  # whoever goes on can try again
+            await exchange.session.destroy()  # it can be tried again
             assert len(lab.storage.inner) == 0
             await lab.visitor.leave(exchange)
             assert lab.visitor.sid is None
@@ -215,7 +215,7 @@ async def test_an_end_cut_off_anywhere_has_ended_the_session_or_not(cut: Cut) ->
 
 
 async def cut_after(turns: int, work: Callable[[], Awaitable[Any]], *, natively: bool) -> bool:
-    """Cancel a task after so many turns of the loop, wherever its work is then; False: it was through."""
+    """Cancel a task after this many turns of the loop, wherever its work is then; False if it had ended."""
     scope, ended = anyio.CancelScope(), anyio.Event()
     tasks: list[asyncio.Task[Any] | None] = []
     reached = False

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def merged(before: dict[str, object], mine: Work, theirs: Work, operation: str = "replace") -> dict[str, object]:
-    """What is stored after a request whose first write meets another one's; its session shows the same."""
+    """What is stored after a request whose first write meets another request's; its session shows the same."""
     lab = Lab()
     await lab.begin(**before)
 
@@ -60,7 +60,7 @@ async def test_a_conflict_merges_by_key_and_reports_the_number_of_tries(lab: Lab
     await lab.visitor.leave(two)
     await one.session.save()
     assert dict(one.session) == {"a": 2, "b": 2, "list": [1, 2], "new": 3}  # the session shows what was stored
-    one.session["list"].append(3)  # and goes on noticing changes inside values
+    one.session["list"].append(3)  # and still notices changes inside of values
     await lab.visitor.leave(one)
     assert await lab.data() == {"a": 2, "b": 2, "list": [1, 2, 3], "new": 3}
     assert [event.detail for event in lab.sent(EventKind.CONFLICT)] == ["2"]
@@ -80,7 +80,7 @@ async def test_a_mutation_is_applied_to_what_others_stored() -> None:
         session["n"] = 100
         session.mutate("n", lambda n: n + 1)
 
-    assert await merged({"n": 1}, after_a_write, theirs) == {"n": 101}  # it counts as that write
+    assert await merged({"n": 1}, after_a_write, theirs) == {"n": 101}  # it becomes part of that write
 
 
 def add_tea(number: int) -> Work:
@@ -216,7 +216,7 @@ async def test_endless_conflicts_end_in_an_error_and_leave_the_loop_to_others() 
         over = True
     [conflict] = lab.sent(EventKind.CONFLICT)
     assert int(conflict.detail) > 1
-    # From the third try on, others have a turn before each. How many tries there are depends on the machine.
+    # From the third try on, other tasks get a turn before each. The number of tries depends on the machine.
     assert turns >= int(conflict.detail) - 3
     lab.storage.before.clear()
     await exchange.session.save()
@@ -255,13 +255,13 @@ async def test_a_generator_that_always_collides_ends_in_an_error() -> None:
     assert await lab.data("a" * 43) == {"secret": 1}
 
 
-# -- many at once, on storages with threads and without
+# -- many at the same time, on storages with threads and without
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SessionStore]:
     storage: Storage = MemoryStorage() if request.param == "memory" else SQLiteStorage(tmp_path / "sessions.sqlite3")
-    patient = timedelta(seconds=60)  # a busy machine is no defect
+    patient = timedelta(seconds=60)  # the machine may be busy
     async with SessionStore(SessionConfig(storage=storage, storage_timeout=patient)) as opened:
         yield opened
 
@@ -283,7 +283,7 @@ async def test_parallel_requests_lose_no_key_and_no_mutation(store: SessionStore
             session[f"k{index}"] = index
             session.mutate("n", lambda n: n + 1, default=0)
             session.mutate("items", lambda items: [*items, index])
-            await add_tea(1 if index % 3 else -1)(session)  # so that many give what another one has loaded
+            await add_tea(1 if index % 3 else -1)(session)  # so that many results equal what another one has loaded
 
     await at_once(30, request)
     after = dict(await store.get_by_id(sid))
@@ -305,7 +305,7 @@ async def test_many_parallel_writes_of_one_session_take_two_calls_each(limit: in
 
     await at_once(100, request)
     assert await lab.data() == {"n": 100}
-    assert lab.calls.count("replace") < 200  # if each of them tried until it succeeded: 5,050
+    assert lab.calls.count("replace") < 200  # 5,050, if each of them tried until it succeeded
 
 
 @BOTH_LOOPS
@@ -340,7 +340,7 @@ async def test_a_save_that_is_cancelled_in_the_queue_has_sent_nothing_and_can_be
 
     async def interfere() -> None:
         lab.storage.before["replace"] = interfere
-        if lab.calls.count("replace") == 2:  # it has the queue
+        if lab.calls.count("replace") == 2:  # this save holds the queue
             await released.wait()
         else:
             async with lab.beside().open(lab.visitor.sid or "") as other:
@@ -350,7 +350,7 @@ async def test_a_save_that_is_cancelled_in_the_queue_has_sent_nothing_and_can_be
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(one.session.save)
         await anyio.wait_all_tasks_blocked()
-        if anyio_backend == "asyncio":  # as a server does: once, where a scope would go on
+        if anyio_backend == "asyncio":  # a server cancels once, a scope again and again
             task = asyncio.ensure_future(two.session.save())
             await anyio.wait_all_tasks_blocked()
             task.cancel()
@@ -391,7 +391,7 @@ async def test_one_of_many_parallel_rotations_wins_and_a_logout_beats_them_all(s
     await at_once(6, rotate_or_log_out)
     await store.revoke_all("ada")
     assert await store.sessions_of("ada") == []
-    assert await store.reset() == 0  # nothing under any ID
+    assert await store.reset() == 0  # nothing is stored under any ID
 
 
 @pytest.mark.proves("AT-48")

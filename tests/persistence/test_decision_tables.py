@@ -1,6 +1,6 @@
-"""What a commit decides by: the choice of the call, and what its answer means.
+"""How a commit decides: which call it makes, and what the answer means.
 
-The tables of phases and of verdicts stand in docs/architecture.md, against which tests/docs holds the code.
+The tables of phases and of verdicts are in docs/architecture.md; tests/docs compares them with the code.
 """
 
 import time
@@ -30,7 +30,7 @@ from sessioncore.storage import AnswersNow, Call, Clears, KeyTaken, LoadsMany, O
 
 
 class Wrong(SpyStorage):
-    """Each call returns what the contract does not allow; see `given`."""
+    """Each call returns `given`, which the contract does not allow."""
 
     capabilities: ClassVar[frozenset[type]] = frozenset({Clears, LoadsMany, Purges, SpreadsKeys})
     given: Any = None
@@ -166,7 +166,7 @@ async def test_a_write_whose_reply_is_wrong_may_have_arrived(answers: frozenset[
     session["n"] = 2
     with pytest.raises(StorageError, match=r"Odd\.replace returned a str"):
         await session.save()
-    await session.save()  # finds it
+    await session.save()  # finds that the write arrived
     assert (lab.calls.count("replace"), await lab.data()) == (1, {"n": 2})
 
 
@@ -180,7 +180,7 @@ def test_an_answer_that_the_contract_does_not_allow_is_refused(action: Action) -
         assert verdict_of(action, answer) is meaning
     own: Any = type("Own", (Stored,), {}, frozen=True)(b"", 1, 1.0)
     if action in (Action.REPLACE, Action.MOVE, Action.FIND):
-        assert verdict_of(action, own) is VERDICTS[action][Stored]  # as a load takes it
+        assert verdict_of(action, own) is VERDICTS[action][Stored]  # as in a load
     for base in (KeyTaken, StorageUnavailable, StorageError):  # an error of the storage's own means what its base means
         own = type("Own", (base,), {})("mine")
         assert verdict_of(action, own) is verdict_of(action, base("ours")) is VERDICTS[action][base]

@@ -1,4 +1,4 @@
-"""Writes whose reply was lost, and that may arrive late: the next commit finds out, and makes none twice."""
+"""Writes whose reply was lost, and that may arrive late: the next commit finds out, and repeats none that arrived."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -18,7 +18,7 @@ NOTES = SessionKey("notes", list[str], default_factory=list[str])
 
 
 class StaleStorage(PromptStorage):
-    """One that answers a load at once with what it found there first, unless its present state is asked for."""
+    """One that immediately answers a load with what it found first under the key, unless the load is `uncached`."""
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         super().__init__(clock)
@@ -57,7 +57,7 @@ CHANGE = pytest.mark.parametrize(("change", "operation"), CHANGES)
 
 
 async def lost(lab: Lab, change: Work, operation: str, *, arrived: bool) -> Exchange:
-    """A request whose save failed: the call was lost, or its reply was."""
+    """A request whose save failed, because the call was lost, or (`arrived`) its reply."""
     exchange = await lab.begin_request()
     await change(exchange.session)
     (lab.storage.after if arrived else lab.storage.before)[operation] = lose

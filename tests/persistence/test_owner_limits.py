@@ -19,11 +19,11 @@ from sessioncore.testing import FailingStorage, Fault
 
 pytestmark = pytest.mark.anyio
 
-SHORT = timedelta(seconds=0.5)  # so long a login waits for another one to step back
+SHORT = timedelta(seconds=0.5)  # how long a login waits for another one to step back
 
 
 def refusing() -> Lab:
-    """One session per owner; the login of an older server, `another_login`, wins every race."""
+    """One session per owner; `another_login`, on a server whose clock is behind, wins every race."""
     return Lab(max_sessions_per_owner=1, on_owner_limit="refuse", absolute_timeout=None, storage_timeout=SHORT)
 
 
@@ -42,7 +42,7 @@ async def test_the_oldest_logins_are_ended() -> None:
     assert [event.detail for event in lab.sent(EventKind.OWNER_LIMIT)] == ["a session over the limit was ended"] * 2
     lab.clock.advance(1)
     async with lab.visitor.request() as session:
-        session.bind_owner("ada")  # what is bound now is not the one to end
+        session.bind_owner("ada")  # the session that is bound now is not the one to end
     assert await lab.data() == {"items": 3}
     assert [await lab.found(device.sid) is not None for device in devices] == [False, False, False, True]
 
@@ -109,7 +109,7 @@ async def test_a_refused_login_is_a_409_and_leaves_everything_as_it_was() -> Non
     found = await lab.kept()
     assert (dict(found), found.owner) == ({"cart": ["tea"]}, None)
     async with laptop.request() as session:
-        await session.login("ada")  # the same session takes no further place
+        await session.login("ada")  # the same session does not count twice
     assert await lab.found(laptop.sid) is not None
 
 
@@ -229,7 +229,7 @@ async def test_a_login_whose_rank_is_unknown_at_the_response_gets_its_id_with_th
     lab.storage.after["move"] = cut
     with pytest.raises(StorageUnavailable):
         await lab.visitor.leave(exchange)
-    assert (await lab.kept()).owner == "ada"  # otherwise it would take the place of the next try, with an ID unknown
+    assert (await lab.kept()).owner == "ada"  # else the client could not use the session that fills the limit
 
 
 async def test_a_refused_login_whose_session_is_ended_meanwhile_leaves_nothing() -> None:
@@ -238,7 +238,7 @@ async def test_a_refused_login_whose_session_is_ended_meanwhile_leaves_nothing()
 
     async def lose_the_race() -> None:
         await another_login(lab)
-        lab.storage.before["replace"] = lab.beside().reset  # everything ends
+        lab.storage.before["replace"] = lab.beside().reset  # ends all sessions
 
     lab.storage.before["move"] = lose_the_race
     exchange = await lab.visitor.arrive()
@@ -314,11 +314,11 @@ async def test_some_of_several_late_logins_step_back_and_the_others_find_room(li
         for create in held:
             await create.entered.wait()
         for _ in range(young):
-            await logged_in(lab.store, name="young")  # in, before the others come to be seen
+            await logged_in(lab.store, name="young")  # admitted before the others can be seen
         for create in held:
             create.release()
     assert lab.calls.count("owned_keys") < 500  # they sleep between two looks
-    # Which of them is in, that depends on who was seen first.
+    # Which of them are admitted depends on which were seen first.
     assert sorted(outcomes.values()) == ["in"] * (limit - young) + ["refused"] * young
     left = {one.details["name"] for one in await lab.store.sessions_of("ada")}
     assert left == {"young", *(name for name, outcome in outcomes.items() if outcome == "in")}

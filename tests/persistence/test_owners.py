@@ -148,7 +148,7 @@ async def test_an_index_that_lags_behind_neither_lists_nor_ends_a_strangers_sess
     bobs, nobodys = await logged_in(lab.store, "bob"), await lab.store.create({})
     handles = [info.handle for info in await lab.store.sessions_of("bob")]
     storage.behind = [f"session:{handle}" for handle in (*handles, nobodys.handle, "0" * 64)]
-    adas = await logged_in(lab.store, "ada")  # over the limit, if strangers counted
+    adas = await logged_in(lab.store, "ada")  # over the limit, if sessions of others counted
     assert len(await lab.store.sessions_of("ada")) == 1
     assert await lab.store.revoke_all("ada") == 1
     assert await alive(lab, adas, bobs) == [False, True]

@@ -27,7 +27,7 @@ Call = Callable[[Lab], Awaitable[object]]
 
 
 def request(work: Work, *, first: bool = False) -> Call:
-    """A request of the visitor, or of one who has no session yet."""
+    """A request of the visitor, or of another one without a session."""
 
     async def call(lab: Lab) -> None:
         async with (Visitor(lab.store) if first else lab.visitor).request() as session:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Recorder(StorageListener):
-    """Keeps what it is called with."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, float, str]] = []

@@ -47,7 +47,7 @@ async def test_a_record_that_cannot_be_opened_is_no_session_and_stays_for_inspec
 @pytest.mark.parametrize("verb", ["destroy", "reset"])
 @pytest.mark.parametrize("kind", [EventKind.CORRUPT, EventKind.EXPIRED])
 async def test_a_logout_ends_a_record_that_only_other_processes_can_use(verb: str, kind: EventKind) -> None:
-    """As while a newer release is deployed, with another `max_size`, or on a machine whose clock is ahead."""
+    """This happens while a newer release is deployed, with another `max_size`, or if this machine's clock is ahead."""
     lab = Lab()
     await lab.begin(n="x" * 2000)
     told: list[SessionEvent] = []
@@ -96,6 +96,6 @@ async def test_a_session_that_is_too_large_is_refused_before_any_write_or_read_a
     with pytest.raises(SessionTooLarge):
         await lab.store.create({"n": "x" * 2000})
     assert lab.calls == ["load"]
-    with pytest.raises(SessionNotFound):  # as under a smaller limit than before
+    with pytest.raises(SessionNotFound):  # as after `max_size` was reduced
         await lab.beside(max_size=10).get_by_id(lab.visitor.sid or "")
     assert await lab.data() == {"n": 1}
