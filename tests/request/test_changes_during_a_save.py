@@ -1,4 +1,4 @@
-"""What one task changes while another one saves their session: kept, whatever becomes of the save."""
+"""Changes of one task while another one saves their session: they are kept, even if the save fails."""
 
 from contextlib import nullcontext, suppress
 from datetime import timedelta
@@ -199,5 +199,5 @@ async def test_a_mutation_during_a_save_of_its_value_loses_no_update(change: Wor
     async with lab.store.open(held.id) as other:
         await added("other request")(other)
     await held.save()
-    theirs = [] if fails else ["other request"]  # what was set is written over it
+    theirs = [] if fails else ["other request"]  # a value that was set overwrites it
     assert await lab.data() == dict(held) == {"items": ["start", "ours", *theirs, "mutated"]}

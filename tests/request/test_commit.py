@@ -31,7 +31,7 @@ KEYS = SessionKey("keys", list[object], default_factory=list)
 async def test_requests_that_store_nothing_make_no_storage_call(lab: Lab) -> None:
     exchange = await lab.visitor.arrive()
     assert await lab.visitor.leave(exchange) == []  # untouched
-    exchange.session.release()  # again, after its request
+    exchange.session.release()  # once more, after its request
     async with lab.visitor.request() as session:
         assert session.get("n") is None
         assert session.id
@@ -139,7 +139,7 @@ FAILED_RESPONSES: dict[str, tuple[int | None, object]] = {  # the status, and th
 @pytest.mark.parametrize("written", ["set", "in place", "default"])
 @pytest.mark.parametrize("how", FAILED_RESPONSES)
 async def test_a_save_after_changes_were_dropped_with_a_response_is_an_error(how: str, written: str, lab: Lab) -> None:
-    """The save of another task, say, which has made its change before."""
+    """For example the save of another task, which has made its change before."""
     exchange = await lab.begin_request(a=[1])
     session, (status, value) = exchange.session, FAILED_RESPONSES[how]
     if written == "set":
@@ -215,7 +215,7 @@ async def test_a_connection_whose_session_was_ended_before_it_was_open_ends(lab:
 @pytest.mark.parametrize("end", ["server error", "an error of ours", "an error of the application"])
 async def test_after_an_error_the_client_gets_the_id_that_was_saved_and_no_later_one(end: str, lab: Lab) -> None:
     exchange = await lab.begin_request()
-    assert exchange.error_response(RuntimeError()) is None  # nothing is owed
+    assert exchange.error_response(RuntimeError()) is None  # there is no ID to send
     session = exchange.session
     await session.login("ada")
     await session.save()
@@ -258,7 +258,7 @@ async def test_without_a_response_nothing_is_stored_unless_errors_are_saved_and_
 
 
 async def test_a_response_without_headers_keeps_what_needs_none_and_drops_the_rest(lab: Lab) -> None:
-    """A WebSocket that is refused, say."""
+    """For example a WebSocket that is refused."""
     await lab.begin()
 
     async def deny(visitor: Visitor, work: Work) -> None:

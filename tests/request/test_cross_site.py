@@ -81,7 +81,7 @@ async def test_without_a_cookie_nothing_is_withheld_and_the_session_reads_as_fre
 async def test_without_a_cookie_the_first_write_or_verb_is_refused_and_reported_once(lab: Lab, work: Work) -> None:
     async def twice(session: Session) -> None:
         assert (session.get("n"), session.fresh, session.empty) == (None, True, True)
-        if work is not change_default:  # which is noticed at the commit
+        if work is not change_default:  # this is not noticed before the commit
             with pytest.raises(CrossSiteRequest, match="trusted_origins"):
                 await work(session)
         await work(session)
@@ -153,7 +153,7 @@ async def test_the_answer_is_403_even_if_the_framework_hides_the_error_and_on_er
     assert response_to(exchange, caught.value).status == 404
 
 
-# -- the ID came otherwise
+# -- the ID came in another way
 
 
 @pytest.mark.parametrize("place", ["header", "authorization"])
@@ -179,7 +179,7 @@ async def test_a_headers_session_is_used_freely_and_writes_no_cookie(lab: Lab, p
         assert await lab.data(new_id) == {"n": 1}
     for work in (reset, destroy):
         reply, sid = await served(work)
-        ids = [""] if place == "header" else []  # a bearer token is in no place that a response could clear
+        ids = [""] if place == "header" else []  # a response cannot clear a bearer token
         assert (reply.error, reply.all("set-cookie"), reply.all("x-sid"), await lab.data(sid)) == (None, [], ids, None)
     assert await lab.data(other) == {"n": 5}
     assert "cross_site" not in lab.kinds()

@@ -195,7 +195,7 @@ async def test_no_warning_advises_to_trust_the_origin_null_and_a_rewritten_host_
     assert "trusted_origins" not in caplog.text
     assert "pass Host on" not in caplog.text
     assert "no-referrer" in caplog.text
-    # A proxy that rewrites Host makes the own site look like another one, where there is no Sec-Fetch-Site.
+    # Without Sec-Fetch-Site, a proxy that rewrites Host makes the site's own requests look like another site's.
     view = PlainView([f"{NAME}=u".encode()], [("Host", "localhost:8000"), ("Origin", "https://shop.example")], {}, {})
     view.method = "POST"
     assert refused(await serve(SessionStore(), view, read))

@@ -1,4 +1,4 @@
-"""Which response an error of ours becomes, what `on_error` may say of it, and what is logged."""
+"""Which response an error of sessioncore becomes, how `on_error` may change it, and what is logged."""
 
 import gc
 import logging
@@ -121,7 +121,7 @@ async def test_a_500_of_an_application_that_caught_another_error_of_ours_stands(
         exchange.session.get("n")
     assert await exchange.commit(500) == []
     assert exchange.error_response(RuntimeError("its own")) is None
-    assert response_to(exchange, caught.value).status == 500  # one that was not caught
+    assert response_to(exchange, caught.value).status == 500  # this one is the session's, and was not caught
     await exchange.finish()
 
 
@@ -174,8 +174,8 @@ async def test_errors_that_were_raised_from_each_other_are_looked_at_once() -> N
 
 
 async def test_errors_leave_nothing_that_the_garbage_collector_cannot_take(caplog: pytest.LogCaptureFixture) -> None:
-    # An error holds the frames that it went through, and these the session: cycles that only the collector cuts.
-    # It cannot, if a link of one is a Struct that was taken from it by gc=False.
+    # An error refers to the frames that it went through, and these to the session: cycles that only the collector
+    # frees. It cannot free one that leads through a Struct with gc=False, which it does not track.
     caplog.set_level(logging.CRITICAL, "sessioncore")  # pytest keeps what is logged, and with it the tracebacks
     lab = Lab()
 
@@ -186,7 +186,7 @@ async def test_errors_leave_nothing_that_the_garbage_collector_cannot_take(caplo
             raise StorageUnavailable("written by halves") from exc
 
     async def use(session: Session) -> None:
-        session.mutate("n", lambda value: value + len(session), default=0)  # the change holds the session
+        session.mutate("n", lambda value: value + len(session), default=0)  # the change refers to the session
         lab.storage.before["create"] = fail
         with pytest.raises(StorageUnavailable):
             await session.save()
@@ -197,7 +197,7 @@ async def test_errors_leave_nothing_that_the_garbage_collector_cannot_take(caplo
 
     with pytest.raises(ValueError, match="of the application"):
         await serve(lab.store, PlainView(), use_and_fail)
-    await use(await lab.store.get(PlainView()))  # and nobody releases it
+    await use(await lab.store.get(PlainView()))  # this one is never released
     gc.collect()
     sessions = [thing for thing in gc.get_objects() if type(thing) is Session]
     assert [session for session in sessions if session.store is lab.store] == []

@@ -15,7 +15,7 @@ from sessioncore import OwnerLimitReached, Session, SessionError, StorageError, 
 
 pytestmark = pytest.mark.anyio
 
-SHORT = timedelta(seconds=1)  # so long a login waits for another one to step back
+SHORT = timedelta(seconds=1)  # how long a login waits for another one to step back
 
 
 def add(n: int) -> int:
@@ -102,7 +102,7 @@ async def test_a_function_that_failed_is_applied_once_the_value_allows_it() -> N
 # -- what one task has changed is committed by another
 
 
-FAILURES: dict[str, tuple[type[Exception] | None, type[Exception]]] = {  # of the two tasks
+FAILURES: dict[str, tuple[type[Exception] | None, type[Exception]]] = {  # the errors of the two tasks
     "no reply to a response": (StorageUnavailable, StorageUnavailable),
     "a function failed": (TypeError, StorageError),
     "cancelled": (None, StorageUnavailable),
@@ -128,7 +128,7 @@ async def test_a_save_fails_if_another_tasks_commit_dropped_what_it_would_have_s
         async with lab.beside().open(lab.visitor.sid or "") as other:
             other["n"] = "text" if how == "a function failed" else 1
         session["late"] = 1
-        group.start_soon(session.reload)  # this one's turn comes between the two
+        group.start_soon(session.reload)  # it gets its turn between the two saves
         await anyio.wait_all_tasks_blocked()
         group.start_soon(run, "B", session.save)
         await anyio.wait_all_tasks_blocked()

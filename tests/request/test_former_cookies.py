@@ -1,4 +1,4 @@
-"""`former_cookies`: a cookie that a deploy has moved is expired where it was before, and two of them are one again."""
+"""`former_cookies`: a cookie that a deploy has moved is expired at its old place, so that browsers send one again."""
 
 import dataclasses
 import re
@@ -63,7 +63,7 @@ def test_any_collection_will_do_and_what_is_given_twice_counts_once(kind: Any) -
     assert SessionConfig().former_cookies == ()
 
 
-# -- whenever a cookie is written, and never else
+# -- whenever a cookie is written, and only then
 
 
 @pytest.mark.parametrize("work", [write, login, mutate])

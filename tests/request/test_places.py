@@ -1,4 +1,4 @@
-"""Where an ID may stand in a request, which of several counts, and where a new one is sent."""
+"""Where an ID may be in a request, which of several counts, and where a new one is sent."""
 
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +53,7 @@ class Place(Lab):
         return sid
 
     async def finds(self, view: PlainView) -> dict[str, Any]:
-        """What a request that reads is shown; nothing is sent to it but Vary."""
+        """What a request finds that only reads; its response has no header but Vary."""
         seen: dict[str, Any] = {}
 
         async def look(session: Session) -> None:
@@ -144,7 +144,7 @@ async def test_without_a_deadline_only_a_cookie_that_brought_the_id_is_sent_agai
     assert (await serve(place.store, cookie(sid), read)).cookies == {"sid": sid}
 
 
-# -- extractors of one's own
+# -- custom extractors
 
 
 async def test_a_custom_extractor_may_wait_and_may_be_anywhere_in_a_chain() -> None:

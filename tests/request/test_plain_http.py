@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def warnings(caplog: pytest.LogCaptureFixture, *views: PlainView, work: Work = write, **config: Any) -> list[str]:
-    """What a store warns of that serves these requests."""
+    """The warnings of a store that serves these requests."""
     caplog.clear()
     lab = Lab(**config)
     for view in views:

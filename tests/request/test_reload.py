@@ -1,4 +1,4 @@
-"""`reload()`: what others have stored meanwhile, below what this request has changed and not saved."""
+"""`reload()`: what others have stored meanwhile, with the unsaved changes of this request on top."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -249,7 +249,7 @@ async def test_a_session_that_is_not_stored_has_nothing_to_take_over(lab: Lab) -
 
 
 class Cached(PromptStorage):
-    """One with a cache: what must be up to date is loaded by `load_many`, which renews nothing."""
+    """A storage with a cache: loads that must be up to date use `load_many`, which renews nothing."""
 
     capabilities = PromptStorage.capabilities | {LoadsMany}
 

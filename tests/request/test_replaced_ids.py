@@ -78,7 +78,7 @@ async def test_a_late_request_reads_as_fresh_and_its_writes_are_dropped(site: Si
     assert dict(session) == {}
     assert session.owner is None
     assert session.id not in {old, new}
-    assert session.handle == handle_of(session.id), "of the session that it would be"
+    assert session.handle == handle_of(session.id), "the handle of the session that would be created"
     assert site.kinds() == [EventKind.STALE_ID]
     session["seen"] = True
     session.bind_owner("mallory")
@@ -118,7 +118,7 @@ async def test_a_request_that_began_before_the_login_takes_nothing_away(site: Si
 
 @pytest.mark.parametrize("loaded_before", [True, False])
 async def test_a_second_login_with_the_old_id_makes_a_session_of_its_own(site: Site, loaded_before: bool) -> None:
-    """A double click: two sessions, the second without the anonymous data."""
+    """As by a double click: there are two sessions, the second one without the anonymous data."""
     old = await site.start()
     late = await site.late(old) if loaded_before else None
     first = await site.log_in()
@@ -166,7 +166,7 @@ async def test_a_visitor_who_never_saw_the_login_is_anonymous_until_the_next_one
 
 @pytest.mark.parametrize("stored", [False, True])
 async def test_a_login_on_an_ended_session_is_dropped(site: Site, stored: bool) -> None:
-    """P2: also where the move arrived, its reply was lost, and the session was ended under its new ID."""
+    """P2 also holds if the move arrived, its reply was lost, and the session was ended under its new ID."""
     old = await site.start()
     late = await site.late(old)
     await late.session.login("ada")

@@ -98,7 +98,7 @@ async def test_a_server_error_waits_for_what_another_task_saves_and_makes_no_err
 
     async def meanwhile() -> None:
         async with lab.store.open(lab.visitor.sid or "") as other:
-            other["m"] = 1  # so that the save has to begin anew
+            other["m"] = 1  # so that the save has to try again
         group.start_soon(respond)
         await anyio.wait_all_tasks_blocked()
 
