@@ -1,4 +1,4 @@
-"""A session against a plain dict: any row of steps, with saving, failing and loading anew in between."""
+"""A session and a plain dict stay equal in random steps, between which the session is saved, lost and loaded."""
 
 import copy
 from collections.abc import Callable, Coroutine, MutableMapping
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def run_through(work: Coroutine[Any, Any, T]) -> T:
-    """Run what never waits, as nothing does on a MemoryStorage, without an event loop."""
+    """Run work without an event loop: on a MemoryStorage nothing waits."""
     try:
         work.send(None)
     except StopIteration as stop:
@@ -45,7 +45,7 @@ USES: dict[str, Callable[[MutableMapping[str, Any], str, Any], Any]] = {
 
 
 class SessionAgainstDict(RuleBasedStateMachine):
-    """A session does what a dict does, whenever it is saved or loaded anew in between."""
+    """A session does what a dict does, however often it is saved and loaded in between."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class SessionAgainstDict(RuleBasedStateMachine):
         self.model[key] = copy.deepcopy(value)
 
     def alike(self, work: Callable[[MutableMapping[str, Any]], Any]) -> None:
-        """Do the same to both; they answer or raise alike."""
+        """Do the same to both; they must return or raise the same."""
         outcomes: list[Any] = []
         for mapping in (self.session, self.model):
             try:

@@ -31,7 +31,7 @@ class Name(enum.StrEnum):
 
 
 class Mistake(Exception):
-    """Of the function that was given to `mutate`."""
+    """An error of the function that was given to `mutate`."""
 
 
 def spoil(items: list[Any]) -> list[Any]:
@@ -137,7 +137,7 @@ async def test_a_list_that_replaced_an_equal_one_is_watched_and_one_that_was_rep
         other["n"] = 3
     session["items"].append(2)
     session["m"] = 2
-    await session.save()  # what others stored under "n" since is not written over
+    await session.save()  # what others have stored under "n" is not overwritten
     assert await lab.data(session.id) == dict(session) == {"items": [1, 2], "n": 3, "m": 2}
 
 

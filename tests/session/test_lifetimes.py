@@ -17,7 +17,7 @@ from sessioncore.testing import ManualClock
 pytestmark = pytest.mark.anyio
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
-E = 0.001  # as near as a test comes to a deadline
+E = 0.001  # seconds, the least distance of a test from a deadline
 
 
 async def look(lab: Lab, visitor: Visitor | None = None) -> bool:
@@ -247,7 +247,7 @@ async def test_a_use_shortly_before_the_absolute_deadline_is_renewed_until_then_
 
 @pytest.mark.proves("AT-78")
 async def test_the_record_decides_if_a_storage_keeps_it_too_long() -> None:
-    lab = Lab(SpyStorage(lambda: 0.0), absolute_timeout=timedelta(hours=1))  # its clock stands still
+    lab = Lab(SpyStorage(lambda: 0.0), absolute_timeout=timedelta(hours=1))  # the storage's clock stands still
     await lab.begin()
     await lab.store.create({}, owner="ada")
     writer, reader, stale = await lab.visitor.arrive(), await lab.visitor.arrive(), await lab.visitor.arrive()
@@ -282,7 +282,7 @@ async def test_a_clock_that_jumps_ends_sessions_early_and_makes_none_immortal() 
     while await look(lab):
         lab.clock.advance(600)
         alive += 600
-    assert alive <= 3 * HOUR + 600  # the two hours, and the one that the clock lost
+    assert alive <= 3 * HOUR + 600  # the two hours, and the one by which the clock was set back
     await lab.begin()
     lab.clock.advance(2 * DAY)
     assert not await look(lab)

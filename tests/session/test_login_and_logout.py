@@ -22,7 +22,7 @@ async def test_login_as_another_user_drops_the_first_users_data(lab: Lab) -> Non
         assert dict(session) == {"hello": "bob"}
     async with lab.visitor.request() as session:
         assert (dict(session), session.owner) == ({"hello": "bob"}, "bob")
-        for owner in ("ada", "bob", "bob"):  # back and forth leaves nothing of anybody
+        for owner in ("ada", "bob", "bob"):  # switching back and forth keeps nobody's data
             await session.login(owner)
         assert dict(session) == {}
     async with lab.visitor.request() as session:
@@ -171,7 +171,7 @@ async def test_a_request_sees_of_its_session_what_each_verb_says(lab: Lab) -> No
     assert len(handle) == 64
     assert sid not in handle
     await stored.regenerate()
-    assert (stored.handle, stored.fresh) == (handle, False)  # the name of what is stored
+    assert (stored.handle, stored.fresh) == (handle, False)  # the handle of the stored record
     assert stored.id != sid
     await stored.save()
     assert stored.handle != handle

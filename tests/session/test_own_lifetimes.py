@@ -1,4 +1,4 @@
-"""Timeouts and a cookie of one session's own: set_idle_timeout, set_absolute_timeout and set_persistent."""
+"""A session's own timeouts and cookie: set_idle_timeout, set_absolute_timeout and set_persistent."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,7 +15,7 @@ from sessioncore.session._session import state_of
 pytestmark = pytest.mark.anyio
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
-E = 0.001  # as near as a test comes to a deadline
+E = 0.001  # seconds, the least distance of a test from a deadline
 SESSION_ONLY: dict[str, Any] = {"cookie_session_only": True}
 ENDLESS: dict[str, Any] = {"absolute_timeout": None}
 
@@ -296,7 +296,7 @@ CAPPED: list[tuple[dict[str, Any], Own, str | None]] = [
     ({}, Own(idle=DAY), None),
     ({}, Own(absolute=600), "0:30:00 to 0:10:00"),
     ({}, Own(idle=30 * DAY, absolute=30 * DAY), None),
-    ({}, Own(idle=3600.1, absolute=3600.1), None),  # a sum of floats, less one of them, may be less than the other
+    ({}, Own(idle=3600.1, absolute=3600.1), None),  # of floats, a + b - a may be less than b
     ({}, Own(idle=31 * DAY, absolute=30 * DAY), "31 days, 0:00:00 to 30 days, 0:00:00"),
     (ENDLESS, Own(idle=365 * DAY), None),
     ({}, Own(persistent=True), None),

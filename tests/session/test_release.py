@@ -1,4 +1,4 @@
-"""A session whose request is over, or that was released: it can be read, and takes no change."""
+"""A session whose request is over, or that was released: it can be read, but not changed."""
 
 import gc
 import weakref

@@ -1,4 +1,4 @@
-"""What SessionState, Values and Loaded say of themselves holds after every step of random histories.
+"""The invariants of SessionState, Values and Loaded hold after every step of random histories.
 
 Two tasks of one request use its session at the same time, over a storage that always
 waits; another request writes and ends it, calls fail before or after their effect, and
@@ -34,7 +34,7 @@ CART = SessionKey("cart", list[int], default_factory=list)
 
 
 def check(state: SessionState, storage: MemoryStorage, prefix: str) -> None:
-    """Every invariant that is written down, and what they are for."""
+    """Check every documented invariant, and what they are for."""
     loaded, pending, in_flight = state.loaded, state.pending, state.in_flight
     assert (loaded is not None) is (state.phase is Phase.LIVE)
     assert state.former_id is None or state.phase in {Phase.ENDED, Phase.GONE}
@@ -64,7 +64,7 @@ def check_values(state: SessionState) -> None:
             assert type(values.items[name]) not in IMMUTABLE
     settled = settled or state.limits.write is not None  # a released session shows what is stored
     cleared = state.pending is not None and state.pending.metadata.cleared
-    if settled and not cleared:  # what differs from what is stored shows as changed: else no commit would see it
+    if settled and not cleared:  # what differs from the stored record counts as changed: else no commit would see it
         for name in values.items.keys() | stored.keys():
             if name not in changed and name not in (values.snapshots or {}):
                 value = values.items[name]
@@ -89,7 +89,7 @@ class OneRequest(Lab):
         self.state: SessionState = state
 
     def check(self) -> None:
-        """Look at the state; the first failure is raised at the end, when all tasks are through."""
+        """Look at the state; the first failure is raised at the end, when all tasks have ended."""
         self.steps += 1
         try:
             check(self.state, self.storage.inner, self.store.config.key_prefix)
@@ -97,7 +97,7 @@ class OneRequest(Lab):
             self.failed = self.failed or exc
 
     async def step(self, operation: "Operation") -> None:
-        """One operation of one task; what it meets is no concern here."""
+        """Run one operation of one task; its own errors do not matter here."""
         with suppress(SessionError, KeyError):
             await watched(partial(operation, self), self.check)
         self.check()
@@ -105,7 +105,7 @@ class OneRequest(Lab):
     async def settle(self) -> None:
         """End the request, and compare what it shows with what is stored."""
         shown: dict[str, Any] | None = None
-        released = self.state.limits.write is not None  # then what changed inside a value shows, and is stored nowhere
+        released = self.state.limits.write is not None  # then changes inside of values are shown, but not stored
         with suppress(SessionError):
             await watched(partial(self.exchange.commit, 200), self.check)
             shown = None if released else dict(self.session)

@@ -1,4 +1,4 @@
-"""Typed keys: their defaults, and what they find where another type was stored."""
+"""Typed keys: their defaults, and what happens if a value of another type was stored."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -77,7 +77,7 @@ async def test_a_default_that_is_changed_after_the_response_started_is_an_error(
     with pytest.raises(ResponseStarted):
         await exchange.finish()
     exchange = await lab.visitor.arrive()
-    assert exchange.session[CART] == []  # only looked at: no error
+    assert exchange.session[CART] == []  # only read: no error
     await lab.visitor.leave(exchange)
     assert lab.calls == []
 
@@ -183,7 +183,7 @@ async def test_a_value_that_a_typed_key_could_not_read_back_is_refused_and_chang
 
 async def test_a_value_is_judged_by_what_is_read_back() -> None:
     class Price(float):
-        """As numpy.float64 is one."""
+        """Like numpy.float64."""
 
     price = SessionKey("price", float)
     async with Lab(builtin_subclasses="flatten").visitor.request() as session:

@@ -53,7 +53,7 @@ async def test_repr_shows_the_handle_and_never_the_id_or_a_value(lab: Lab) -> No
         ids, shown = [session.id], list[str]()
 
         async def look() -> None:
-            """As tools do that write down the variables of a traceback."""
+            """Look at objects as tools do that log the variables of a traceback."""
             inside: Any = [session._state, session._persistence]  # pyright: ignore[reportPrivateUsage]
             state = inside[0]
             if (attempt := state.in_flight) is not None:
@@ -149,7 +149,7 @@ async def test_a_session_that_was_not_loaded_or_was_skipped_raises_at_each_use_a
 @pytest.mark.parametrize("limit", [None, 1])
 @pytest.mark.parametrize("operation", ["load", "create", "replace", "move", "owned_keys", "delete"])
 async def test_a_failing_storage_leaves_no_id_in_variables_of_the_traceback(operation: str, limit: int | None) -> None:
-    """Error trackers and `pytest -l` write those down, frame by frame."""
+    """Error trackers and `pytest -l` show these, frame by frame."""
     lab = Lab(max_sessions_per_owner=limit)
     await lab.begin()
     fresh, live = await lab.store.get(PlainView()), (await lab.visitor.arrive()).session
@@ -189,7 +189,7 @@ async def test_bind_owner_keeps_the_id_and_its_details_keep_their_types(lab: Lab
     async with lab.visitor.request() as session:
         session.bind_owner("ada", **details)
         assert (session.owner, session.details) == ("ada", details)
-        session.details["seen"].append(2)  # of a copy
+        session.details["seen"].append(2)  # changes a copy
     lab.clock.advance(30)  # not long enough for a renewal
     async with lab.visitor.request() as session:
         assert (session.id, session.owner, session.details) == (before, "ada", details)

@@ -55,7 +55,7 @@ async def test_after_three_time_outs_calls_fail_at_once_and_one_tries_again() ->
     with storage.hold():
         slow = [await visit(store, sid) for _ in range(3)]
         assert min(slow) >= LIMIT * 0.9
-        assert await visit(store, sid) >= LIMIT * 0.9, "the one that tries"
+        assert await visit(store, sid) >= LIMIT * 0.9, "one call is made to try the storage"
         before = len(storage.calls)
         # That try began at least a storage_timeout ago, so another one may begin; it is held here.
         async with anyio.create_task_group() as tasks:
@@ -115,7 +115,7 @@ async def test_a_frozen_redis_costs_untouched_routes_nothing_for_long(server: Se
             server.signal(signal.SIGCONT)
         await answered(lambda: store.get_by_id(sid), 20)
     assert len(took) > 200
-    assert len([seconds for seconds in took if seconds > LIMIT / 2]) <= 2 / LIMIT + 1, "one at a time tries"
+    assert len([seconds for seconds in took if seconds > LIMIT / 2]) <= 2 / LIMIT + 1, "only one call at a time tries"
 
 
 # -- the log
@@ -196,7 +196,7 @@ def test_a_reply_between_time_outs_keeps_calls_going() -> None:
     assert not health.refuses()
     assert health.refuses()
     clock.advance(5)
-    assert not health.refuses(), "another one tries, also if the first was cancelled"
+    assert not health.refuses(), "another one tries, even if the first was cancelled"
     assert health.refuses()
     health.worked()
     assert not health.refuses()

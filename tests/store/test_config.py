@@ -84,7 +84,7 @@ DURATIONS: list[Any] = [30, 1.5, "30m", timedelta(), timedelta(seconds=-1), time
 FLAGS = "cookie_secure cookie_http_only cookie_session_only cookie_partitioned end_connections"
 EXTRACTOR: Any = Extractor  # its parts are wrong on purpose
 
-# Names of fields, values that none of them takes, and what the error says.
+# Names of fields, values that none of them accepts, and what the error says.
 BAD: list[tuple[str, list[Any], str]] = [
     ("idle_timeout storage_timeout watch_interval", [None, *DURATIONS], "timedelta"),
     ("stale_id_window", [timedelta(seconds=9)], "watch_interval \\+ storage_timeout, which is 0:00:10"),
@@ -129,7 +129,7 @@ def test_a_bad_value_of_any_field_is_refused_and_the_error_says_how_to_mend_it()
     for field, value, advice in cases:
         with pytest.raises(ConfigError, match=advice.format(field)):
             SessionConfig(**{field: value})
-    for field in ("cookie_path", "cookie_domain", "cookie_same_site"):  # also without a cookie
+    for field in ("cookie_path", "cookie_domain", "cookie_same_site"):  # even without a cookie
         with pytest.raises(ConfigError, match=field):
             SessionConfig(extractor=from_header("X-Sid"), **dict[str, Any]({field: 5}))
     assert {field for field, _, _ in cases} == {field.name for field in dataclasses.fields(SessionConfig) if field.repr}

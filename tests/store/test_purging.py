@@ -67,7 +67,7 @@ async def test_what_the_block_raises_comes_out_as_it_is_and_cancelling_it_ends_i
 
 @BOTH_LOOPS
 async def test_it_purges_until_its_block_is_left_which_may_be_by_another_task_than_has_entered_it() -> None:
-    """As fixtures of pytest-asyncio do, and aiohttp's cleanup contexts in its test client."""
+    """Fixtures of pytest-asyncio do this, and aiohttp's cleanup contexts in its test client."""
     storage = SpyStorage()
     purging = SessionStore(SessionConfig(storage=storage)).purge_every(SHORT)
     async with anyio.create_task_group() as tasks:

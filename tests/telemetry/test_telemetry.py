@@ -40,7 +40,7 @@ Point = HistogramDataPoint | NumberDataPoint | ExponentialHistogramDataPoint
 
 
 class Metrics:
-    """A listener with a provider of its own, and what came out of it."""
+    """A listener with a provider of its own, and the metrics that it has produced."""
 
     def __init__(self) -> None:
         self._reader = InMemoryMetricReader()
@@ -55,7 +55,7 @@ class Metrics:
         return {metric.name: [*metric.data.data_points] for metric in found}
 
     def counts(self) -> dict[str, int]:
-        """How often each kind of event came, and each call with its outcome."""
+        """How often each kind of event occurred, and each call with its outcome."""
         counts: dict[str, int] = {}
         for points in self.points().values():
             for point in points:
@@ -120,7 +120,7 @@ async def test_no_attribute_tells_whose_session_it_was() -> None:
 async def test_the_near_cache_is_in_the_metrics(server: Server) -> None:
     metrics = Metrics()
     async with SessionStore(SessionConfig(storage=RedisStorage.from_url(server.url), on_event=metrics.listener)):
-        assert not any("near_cache" in name for name in metrics.points()), "it has none"
+        assert not any("near_cache" in name for name in metrics.points()), "it has no near cache"
     storage = RedisStorage.from_url(server.url, near_cache=NearCache(max_stale=timedelta(seconds=60)))
     async with SessionStore(SessionConfig(storage=storage, on_event=metrics.listener)) as store:
         SessionStore(store.config)  # a second store on the same storage counts nothing twice

@@ -1,4 +1,4 @@
-"""What a type checker refuses; an ignored line that is no error any more is itself an error, in both checkers."""
+"""What a type checker refuses. In both checkers, an ignored line without an error is an error itself."""
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
