@@ -143,7 +143,7 @@ class PostgresServer:
                 select.select([ended], [], [], 10)
                 os.close(ended)
         self._process.wait()
-        # A killed server leaves its lock file. With this it would not start while another process has its old pid.
+        # A killed server leaves its lock file, and would not start again while another process has its old pid.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:

@@ -40,7 +40,7 @@ def _program() -> str:
 
 
 def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    """Wait until `condition` is true; while the server or the socket raises an error, it is not."""
+    """Wait until `condition` is true; an error of the server or the socket counts as false."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -191,7 +191,7 @@ def pair(*options: str) -> Generator[tuple[Server, Server]]:
 
 @contextmanager
 def watched_pair() -> Generator[tuple[Server, Server, list[Server]]]:
-    """A master, its replica, and three sentinels that fail over after two seconds, to be patient on a busy machine."""
+    """A master, its replica, and three sentinels, which fail over after two seconds: a busy machine pauses for less."""
     with pair() as (master, replica), ExitStack() as stack:
         folder = stack.enter_context(_folder())
         sentinels: list[Server] = []

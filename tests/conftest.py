@@ -1,6 +1,6 @@
 """What every test runs under: event loops, servers, and asserts that explain themselves.
 
-No code of ours may block a loop or log an ID.
+Our code may neither block an event loop nor log an ID.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""What tests of the core work with: a store with its storage, clock, events and visitor; requests, handlers."""
+"""What tests of the core work with: a store with its storage, clock, events and visitor; also requests and handlers."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

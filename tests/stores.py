@@ -1,4 +1,4 @@
-"""Storages whose calls a test can count, delay and fail, or precede with a step: wrappers around real ones."""
+"""Real storages in wrappers, with which a test can count, delay and fail calls, or act before and after them."""
 
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, TypeVar, cast

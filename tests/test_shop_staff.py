@@ -49,7 +49,7 @@ async def test_the_staff_ends_sessions_of_one_owner_after_a_login_that_is_recent
     clock.advance(601)
     page = browser.Page(await staff.get("/staff?owner=ada"))
     (_, second), handles = [*page.devices], [*page.devices, browser.Page(await devices[2].get("/")).handle]
-    assert "Sign out" not in page.text.replace("Sign out</button>", "", 1)  # one in the bar, for their own
+    assert "Sign out" not in page.text.replace("Sign out</button>", "", 1)  # the bar's, for their own
     for path in ("/staff/end", "/staff/end-all"):
         await send(staff, path, owner="ada", handle=second)
     assert await ended() == [False] * 3

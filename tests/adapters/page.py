@@ -48,7 +48,7 @@ class PageResponse(Struct):
     body: bytes = b""
     status: int = 200
     headers: list[tuple[str, str]] = []
-    chunks: AsyncIterator[bytes] | None = None  # streamed, after the headers have left
+    chunks: AsyncIterator[bytes] | None = None  # streamed, after the headers have been sent
     raised: bool = False  # by the framework's own exception, where it has one for this status
     file: Path | None = None  # by the framework's own file response
-    background: Callable[[], Awaitable[None]] | None = None  # after the response has left
+    background: Callable[[], Awaitable[None]] | None = None  # after the response has been sent

@@ -174,7 +174,7 @@ def serve(run: Serve, app: Any, tls: tuple[ssl.SSLContext, ssl.SSLContext] | Non
     with sock, start_blocking_portal(backend, backend_options=options) as portal:
         serving, over = portal.start_task(main)
         try:
-            until(lambda: _answers(address))  # for the start checks the storage, which the test may break later
+            until(lambda: _answers(address))  # the start checks the storage, which a test may break afterwards
             yield Server(address, portal, trouble)
         finally:
             address.hang_up()

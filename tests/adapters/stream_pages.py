@@ -68,7 +68,7 @@ async def late_boom(request: PageRequest) -> PageResponse:
 
 
 async def events(request: PageRequest) -> PageResponse:
-    """A stream that saves each of its changes; with `?how=late` nothing is written before it."""
+    """A stream that saves each of its changes; with `?how=late` nothing is changed before the stream."""
     session = await request.session()
     if request.query("how") != "late":
         session["begun"] = True

@@ -1,4 +1,4 @@
-"""Error pages, access logs and hooks that run after a request see what is stored, on every adapter."""
+"""Error pages and access logs that run after a request read what is stored, on every adapter; Litestar's hooks."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""What becomes of errors between the application, the middleware and the server, and of a store that is given twice."""
+"""Errors on their way from the application through the middleware to the server, and a store that is given twice."""
 
 from contextlib import suppress
 from typing import Any

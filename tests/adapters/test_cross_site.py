@@ -36,7 +36,7 @@ SAMPLE = slice(None, None, 5)  # enough of the table where only the use differs
 
 
 def on_the_wire(case: Case) -> bool:
-    """Whether each server passes the request on: not one with another method, or with Upgrade but no handshake."""
+    """Whether every server passes the request on: not with another method, or with Upgrade but no handshake."""
     return case.method in METHODS and case.scheme != "ws" and all(name != "Upgrade" for name, _ in case.headers)
 
 

@@ -138,4 +138,4 @@ def test_an_event_stream_of_an_ended_session_is_closed_also_when_nobody_reads(mo
                     while part := sock.recv(1_000_000):
                         received += len(part)
                 assert received < large
-    assert raised == [ClientConnectionResetError, asyncio.CancelledError]  # by a write; while waiting for the client
+    assert raised == [ClientConnectionResetError, asyncio.CancelledError]  # by a write, by the wait for the client

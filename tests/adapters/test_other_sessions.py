@@ -1,4 +1,4 @@
-"""Two stores, or another library's sessions, where one store is expected: refused if it can be seen, or logged."""
+"""Two stores, or another library's sessions, where one store is expected: refused where possible, else logged once."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -125,7 +125,7 @@ async def test_two_mounted_applications_with_one_cookie_are_warned_of(caplog: py
     assert await warnings_of(*[make()] * 2) == await warnings_of(make(), make(extractor=from_cookie("other"))) == 0
 
 
-# -- another library's session middleware inside of ours
+# -- another library's session middleware inside of our own
 
 
 class Derived(StarletteSessions):
@@ -250,7 +250,7 @@ async def test_a_second_store_is_no_other_library(store: SessionStore, caplog: p
     assert caplog.records == []
 
 
-# -- and outside of ours
+# -- and outside of our own
 
 
 async def test_another_librarys_sessions_outside_of_ours_are_refused_on_each_request(store: SessionStore) -> None:

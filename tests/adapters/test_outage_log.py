@@ -47,7 +47,7 @@ class Log(logging.Handler):
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    """What is logged. The test adds it to a logger, after the server has started, which may remove other handlers."""
+    """What is logged. A test adds it to a logger after the start of its server, which may remove handlers."""
     yield (log := Log())
     logging.getLogger().removeHandler(log)
 

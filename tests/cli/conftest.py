@@ -54,7 +54,7 @@ def command(*words: str, answer: str = "", cwd: Path | None = None, **changed: s
 
 
 def in_this_process(*words: str, answer: str = "", cwd: Path = ROOT) -> Run:
-    """Run the program's main function in this process, because to start one takes a second."""
+    """Run the program's main function in this process: to start another one takes a second."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
         patch.chdir(cwd)

@@ -1,4 +1,4 @@
-"""Values through the codec: they come back exactly, refusals are clear, and damaged bytes raise a CodecError."""
+"""Values through the codec: they come back exactly, refusals are clear, damage raises nothing but a CodecError."""
 
 import array
 import collections

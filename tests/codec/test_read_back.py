@@ -213,7 +213,7 @@ NumpyBool: Any = type("bool", (), {"__module__": "numpy", "tolist": bool})
 
 
 class Nested(dict[str, Any]):
-    """It converts the dicts that it is made with to its own class, but not those that are added later."""
+    """Converts the dicts in its argument to its own class, but not those that are added later."""
 
     def __init__(self, pairs: Any = ()) -> None:
         super().__init__({key: Nested(part) if type(part) is dict else part for key, part in dict(pairs).items()})

@@ -94,7 +94,7 @@ def names_in_src() -> tuple[set[str], dict[str, set[str]]]:
 
 @cache
 def names_without_owner() -> set[str]:
-    """The names that a page may use without an owner: attributes, extras and events, too."""
+    """The names that a page may use alone: those that modules and classes define, extras and events."""
     names, classes = names_in_src()
     events = (kind.value for kind in EventKind)
     return names.union(PROJECT["project"]["optional-dependencies"], events, *classes.values())

@@ -1,4 +1,4 @@
-"""What becomes of a response's headers: Vary merged, caches forbidden where an ID is sent, nothing else touched."""
+"""The headers of responses: Vary is merged, caching is forbidden where an ID is sent, nothing else is changed."""
 
 import logging
 import re

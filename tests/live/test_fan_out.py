@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.redis]
 PROCESSES = 4 if FULL else 2
 OWNERS = 50 if FULL else 10
 SOCKETS = scaled(1000)
-FAILOVER = 15_000 if FULL else 2_000  # the least milliseconds that a failover takes
+FAILOVER = 15_000 if FULL else 2_000  # milliseconds, the least that a failover takes
 CHANNEL = "ends"
 NEEDED = [
     "sessioncore.storage.redis", "sessioncore_asgi", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto"

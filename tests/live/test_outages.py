@@ -244,7 +244,7 @@ def test_an_event_loop_that_has_ended_does_not_stay_in_memory(closes: bool, capl
     for _ in range(3):
         asyncio.run(watch())
     gc.collect()
-    assert len(loops) <= (not closes)  # unless closed, a loop stays until another one watches
+    assert len(loops) <= (not closes)  # unless the store was closed, the last one stays until another one watches
     assert caplog.text == ""
 
 

@@ -23,7 +23,7 @@ __all__ = ["AIOHTTP", "ASGI", "COMMANDS", "ROOT", "Deployment", "deployed"]
 ROOT = Path(__file__).parents[2]
 ASGI, AIOHTTP = "tests.operations.asgi_site:app", "tests.operations.aiohttp_site"
 GUNICORN = "gunicorn --bind 127.0.0.1:{port} --workers 2 --graceful-timeout 4"
-COMMANDS: Final = {  # requests in flight get fewer seconds than platforms wait before they kill
+COMMANDS: Final = {  # requests in flight get fewer seconds than platforms wait before they kill a process
     "uvicorn": f"uvicorn {ASGI} --port {{port}} --workers 2 --timeout-graceful-shutdown 4",
     "hypercorn": f"hypercorn {ASGI} --bind 127.0.0.1:{{port}} --workers 0 --graceful-timeout 4",
     "hypercorn, 2 workers": f"hypercorn {ASGI} --bind 127.0.0.1:{{port}} --workers 2 --graceful-timeout 4",

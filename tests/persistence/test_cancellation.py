@@ -52,7 +52,7 @@ class Turns:
 
 
 async def cut_by_scope(work: Callable[[], Awaitable[Any]], at: int) -> bool:
-    """Cancel the scope around `work` at its suspension number `at`; return whether it got there."""
+    """Cancel the scope around `work` at its suspension `at`; return whether it has reached that one."""
     scope = anyio.CancelScope()
     turns = Turns(at, scope.cancel)
     with scope:
@@ -61,7 +61,7 @@ async def cut_by_scope(work: Callable[[], Awaitable[Any]], at: int) -> bool:
 
 
 async def cut_natively(work: Callable[[], Awaitable[Any]], at: int) -> bool:
-    """Cancel the task of `work` there, three times, as impatient servers do."""
+    """Cancel the task of `work` at its suspension `at`, three times, as impatient servers do."""
     loop = asyncio.get_running_loop()
 
     def cancel(times: int) -> None:

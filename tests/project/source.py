@@ -48,7 +48,7 @@ def functions(path: Path) -> Iterator[Function]:
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """Everything that a file imports, in any place of it: modules, and other names by their full name."""
+    """Everything that a file imports, anywhere in it: modules, and other names by their full name."""
     found: set[str] = set()
     for node in nodes(path):
         if isinstance(node, ast.Import):

@@ -53,7 +53,7 @@ class Place(Lab):
         return sid
 
     async def finds(self, view: PlainView) -> dict[str, Any]:
-        """What a request finds that only reads; its response has no header but Vary."""
+        """What a request that only reads finds; its response has no header but Vary."""
         seen: dict[str, Any] = {}
 
         async def look(session: Session) -> None:

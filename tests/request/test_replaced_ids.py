@@ -118,7 +118,7 @@ async def test_a_request_that_began_before_the_login_takes_nothing_away(site: Si
 
 @pytest.mark.parametrize("loaded_before", [True, False])
 async def test_a_second_login_with_the_old_id_makes_a_session_of_its_own(site: Site, loaded_before: bool) -> None:
-    """As by a double click: there are two sessions, the second one without the anonymous data."""
+    """After a double click there are two sessions, the second one without the anonymous data."""
     old = await site.start()
     late = await site.late(old) if loaded_before else None
     first = await site.log_in()

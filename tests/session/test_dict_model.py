@@ -1,4 +1,4 @@
-"""A session and a plain dict stay equal in random steps, between which the session is saved, lost and loaded."""
+"""Random steps on a session and on a plain dict give the same, with saves, loads and failures in between."""
 
 import copy
 from collections.abc import Callable, Coroutine, MutableMapping

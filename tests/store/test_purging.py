@@ -1,4 +1,4 @@
-"""`store.purge_every`: in the background, through outages, by several processes at once."""
+"""`store.purge_every`: in the background, through outages, by several processes at the same time."""
 
 import subprocess
 import sys
