@@ -17,7 +17,8 @@ class SignedIn(Opaque, Struct, frozen=True):
     """A stored session as its client knows it.
 
     `cookies` and `headers` are for a test client: `client.cookies.update(visitor.cookies)`
-    or `client.get("/", headers=visitor.headers)`.
+    or `client.get("/", headers=visitor.headers)`. If a response is to bring the client of httpx a new
+    ID, give the cookie its domain: `client.cookies.set(name, value, domain="test.example")`.
     """
 
     session_id: str
