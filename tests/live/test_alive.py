@@ -280,7 +280,8 @@ async def test_a_message_renews_a_session_once_and_one_that_renews_nothing_leave
     session = await lab.held()
     lab.storage.fail("touch", times=2)
     watch = lab.store._persistence.live.watch(state_of(session), print)  # pyright: ignore[reportPrivateUsage]
-    for pause in (600, 0, 0, 0, 0, 10**6):  # before the task begins, in an outage, when due, not, after the deadline
+    # Before the task begins; twice in an outage; when a renewal is due; when it is not; after the deadline.
+    for pause in (600, 0, 0, 0, 0, 10**6):
         lab.clock.advance(pause)
         for _ in range(2):  # at the second one, the first may be about to renew the session
             watch.message_received()
