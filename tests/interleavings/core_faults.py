@@ -1,6 +1,6 @@
 """Faults of the core itself, each planted in a few lines: an exploration has to notice each of them."""
 
-# They are planted into the inside of the machines:
+# The faults replace private parts of the core:
 # pyright: reportPrivateUsage=false
 
 from collections.abc import Callable
@@ -33,40 +33,40 @@ answered, try_next, mark_ended = CommitSteps.answered, LoadSteps._try_next, Sess
 
 
 def means(action: Action, answer: type, verdict: Verdict) -> Plant:
-    """An answer of the storage is taken for something else."""
+    """Give an answer of the storage the wrong verdict."""
     return lambda patch: patch.setitem(VERDICTS[action], answer, verdict)
 
 
 def instead(where: object, name: str, fault: object) -> Plant:
-    """The fault stands in the place of a function of the core."""
+    """Replace a function of the core by the fault."""
     return lambda patch: patch.setattr(where, name, fault)
 
 
 def written_over(self: CommitSteps, there: Stored) -> Step | None:
-    """Write the record that this request has read on top of others'."""
+    """After a conflict, write over the newer record what this request has read and changed."""
     sent, loaded = self.state.current_attempt(), self.state.loaded
     assert loaded is not None
     return self._send(sent.delta, sent.pending, sent.new_id, (loaded.record, there.version))
 
 
 def as_first_seen(self: Delta, data: dict[str, Raw], *_: object) -> None:
-    """Do not compute mutations anew on what others have stored."""
+    """After a conflict, do not call the functions of mutations again."""
     data.update(self.puts)
 
 
 def own_values(values: Values, pending: Pending | None, attempt: Attempt) -> dict[str, Raw]:
-    """Go on showing what this request has read, though others' values are stored."""
+    """After a merge, do not show the values that others have stored."""
     return attempt.delta.puts
 
 
 def sent_again(self: CommitSteps, _: Stored) -> Step | None:
-    """Make a write whose reply was lost again, without a look at what is there."""
+    """Repeat a write whose reply was lost, even if the find shows that it arrived."""
     self.state.roll_back()
     return self.start()
 
 
 def brings_back(action: Action) -> Plant:
-    """Store under a new ID what somebody ended before this call could reach it."""
+    """Store under a new ID a session that was ended before this call reached it."""
 
     def brought_back(self: CommitSteps, answer: Answer) -> Step | None:
         if self.action is not action or verdict_of(action, answer) is not Verdict.GONE:
@@ -79,7 +79,7 @@ def brings_back(action: Action) -> Plant:
 
 
 def kept_to_itself(self: CommitSteps, answer: Answer) -> Step | None:
-    """Do not tell that changes were dropped since the session is gone."""
+    """Send no event if changes were discarded because the session is gone."""
     step = answered(self, answer)
     if self.state.phase is GONE:
         self.events = None
@@ -93,7 +93,7 @@ def copied(phase: Phase, **what: bool) -> Action:
 
 
 def adopted(self: LoadSteps) -> Step | None:
-    """Give the next session the ID that the client came with, though nothing is stored under it."""
+    """Give the next session the ID that the client sent, though nothing is stored under it."""
     known, step = self.session_id, try_next(self)
     if known and step is None and self.state is None:
         self.state = SessionState(Values(self.context.codec, {}), next_id=known)
@@ -101,13 +101,13 @@ def adopted(self: LoadSteps) -> Step | None:
 
 
 def used_again(self: SessionState) -> None:
-    """Give what is written after a destroy the ID that was destroyed."""
+    """Give the session that begins after a destroy the ID that was destroyed."""
     mark_ended(self)
     self.next_id = self.former_id
 
 
 def still_pending(self: SessionState) -> None:
-    """Store after a destroy what was written before."""
+    """Store after a destroy what was written before it."""
     pending, items = self.pending, dict(self.values.items)
     mark_ended(self)
     if pending is not None:
@@ -119,17 +119,17 @@ def nobody_waits(self: SessionState) -> None:
 
 
 def unchanged(*_: object) -> bool:
-    """Take the result of a mutation for unchanged, whatever was changed in it."""
+    """Overlook changes in place of a mutation's result."""
     return False
 
 
 def as_written(state: SessionState, name: str, before: object) -> bool:
-    """Take a value whose write is under way for one that was changed in place since."""
+    """Treat a value whose write is in flight as one that was changed in place since."""
     return before is None and state.values.differs_from_snapshot(name)
 
 
 async def not_enforced(*_: object) -> bool:
-    """Let every login pass that is stored already."""
+    """Never withdraw a login that is already stored."""
     return False
 
 

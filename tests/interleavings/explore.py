@@ -1,4 +1,4 @@
-"""Every order of steps, depth first: a schedule is played from its beginning, then the next one is chosen."""
+"""Plays every order of steps, depth first: each schedule is played from its beginning."""
 
 import random
 from asyncio import Task
@@ -17,32 +17,32 @@ _ENDLESS = 2000  # steps of one schedule
 
 
 class Scenario(Protocol):
-    """What is played again and again."""
+    """What is played once for each schedule."""
 
     steps: Steps
 
     def begin(self) -> dict[str, Coroutine[Any, Any, None]]:
-        """Put everything back to the beginning, and return what each actor does."""
+        """Restore the initial state, and return what each actor does."""
         ...
 
     def check(self) -> None:
-        """Judge what came out of it, by AssertionError."""
+        """Raise AssertionError if the outcome is wrong."""
         ...
 
 
 class _Choice(Struct):
     options: list[str]
     taken: int
-    free: bool  # nobody is interrupted by it: the one who acted last has to wait, or is through
+    free: bool  # it interrupts nobody: the actor that acted last has to wait, or has finished
 
 
 def explore(
     scenario: Scenario, *, mirrored: bool = False, switches: int | None = None, limit: int | None = None
 ) -> int:
-    """Play every schedule, at most `limit`; return how many.
+    """Play every schedule, but at most `limit` of them; return how many were played.
 
-    `mirrored`: both actors do the same, so it is enough that the first of them begins.
-    `switches`: how often at most somebody is interrupted who could go on; most errors need one or two.
+    `mirrored`: both actors do the same, so it is enough to play the schedules in which the first one begins.
+    `switches`: how often, at most, an actor that could go on is interrupted; most errors need one or two.
     """
     path: list[_Choice] = []
     played = 0
@@ -58,7 +58,7 @@ def explore(
             if choice is None:
                 choice = _Choice(options, 0, options[0] != last)
                 fresh.append(choice)
-            assert choice.options == options, "the same schedule went another way: something in it is left to chance"
+            assert choice.options == options, "the same schedule took another course: it depends on chance"
             last = options[choice.taken]
             return last
 
@@ -73,7 +73,7 @@ def explore(
 
 
 def _is_done(path: list[_Choice], switches: int | None) -> bool:
-    """Whether every option of the last choice was taken that may be taken."""
+    """Whether no further option of the last choice may be taken."""
     choice = path[-1]
     if choice.taken + 1 == len(choice.options):
         return True
@@ -83,7 +83,7 @@ def _is_done(path: list[_Choice], switches: int | None) -> bool:
 
 
 def draw(scenario: Scenario, seed: object, times: int) -> int:
-    """Play some schedules, drawn by a seed; return how many."""
+    """Play `times` schedules, drawn at random with this seed; return how many."""
     lots = random.Random(str(seed))
     for _ in range(times):
         _play(scenario, lots.choice)
@@ -91,7 +91,7 @@ def draw(scenario: Scenario, seed: object, times: int) -> int:
 
 
 def replay(scenario: Scenario, schedule: str) -> None:
-    """Play the one schedule that a failure named."""
+    """Play the one schedule that the message of a failure contains."""
     letters = iter(schedule)
     _play(scenario, lambda ready: next(letters))
 
@@ -109,7 +109,7 @@ def _play(scenario: Scenario, choose: Choose) -> None:
         ACTOR.reset(token)
     loop.settle()
     try:
-        for _ in range(_ENDLESS):  # the steps without a choice count, too: a core that runs in circles is a fault
+        for _ in range(_ENDLESS):  # steps without a choice count as well: a core that never finishes is a fault
             ready = steps.ready()
             if ready:
                 actor = ready[0] if len(ready) == 1 else choose(ready)
@@ -120,7 +120,7 @@ def _play(scenario: Scenario, choose: Choose) -> None:
                 break
         steps.open = True
         for task in tasks:
-            assert task.done(), "somebody waits for ever"
+            assert task.done(), "an actor waits for ever"
             task.result()
         scenario.check()
         assert not loop.errors, loop.errors

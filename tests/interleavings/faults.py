@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 class Faulty(FailingStorage):
-    """A storage as it should be; what derives from it breaks one thing."""
+    """A correct storage; each class derived from it breaks one promise."""
 
     capabilities: ClassVar[frozenset[type]] = frozenset({Clears})
-    needs_taken_ids: ClassVar[bool] = False  # it shows only where an ID is generated twice
+    needs_taken_ids: ClassVar[bool] = False  # the fault shows only if an ID is generated twice
 
     def __init__(self, inner: Storage) -> None:
         super().__init__(inner)
@@ -58,7 +58,7 @@ class MoveIgnoresTheVersion(Faulty):
 
 
 class MoveLeavesTheOldRecord(Faulty):
-    """The old ID goes on being valid after a login: session fixation."""
+    """The old ID stays valid after a login: session fixation."""
 
     async def make_move(self, move: Move) -> Written:
         there = await self.inner.load(move.key)
@@ -69,14 +69,14 @@ class MoveLeavesTheOldRecord(Faulty):
 
 
 class MoveForgetsTheOwner(Faulty):
-    """Nobody finds the session in the owner's list any more."""
+    """A session that has moved is missing from its owner's list."""
 
     async def make_move(self, move: Move) -> Written:
         return await super().make_move(replace(move, owner=None))
 
 
 class DeleteDoesNothing(Faulty):
-    """It says that it has ended the session, and has not."""
+    """A delete reports that it has ended the session, and has not."""
 
     async def delete(self, *keys: str) -> int:
         return len([key for key in keys if await self.inner.load(key) is not None])
@@ -105,7 +105,7 @@ class DeleteForgetsTheIndex(Faulty):
 
 
 class CreateOverwrites(Faulty):
-    """A taken key is no obstacle: a stranger's session is replaced by a new one."""
+    """A create under a key that is taken replaces another visitor's session."""
 
     needs_taken_ids = True
 
@@ -115,7 +115,7 @@ class CreateOverwrites(Faulty):
 
 
 class _Remembering(Faulty):
-    """Knows what was stored last under each key, ended or not."""
+    """Remembers what was last loaded under each key, even if it has ended since."""
 
     def __init__(self, inner: Storage) -> None:
         super().__init__(inner)
@@ -129,7 +129,7 @@ class _Remembering(Faulty):
 
 
 class TouchRevives(_Remembering):
-    """A request that renews the idle clock brings back what was ended meanwhile."""
+    """A request that renews the idle clock brings back a session that was ended meanwhile."""
 
     async def touch(self, key: str, ttl: float) -> bool:
         if await self.inner.touch(key, ttl):
@@ -138,7 +138,7 @@ class TouchRevives(_Remembering):
 
 
 class LoadIsStale(_Remembering):
-    """A cache in front of the storage does not hear of ends."""
+    """A cache in front of the storage keeps sessions that have ended."""
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         found = await super().load(key, renew=renew)

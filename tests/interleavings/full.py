@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def some(everything: Iterable[T], each: int) -> list[T]:
-    """Return one of `each` of these, or all in a full run; test_faults shows that they find every planted fault."""
+    """Return every `each`-th item, or all in a full run; test_faults shows that these find every planted fault."""
     return list(everything)[:: 1 if FULL else each]
 
 
-PATIENT: Final = pytest.mark.timeout(7200 if FULL else 900)  # a busy machine is no defect
-FOLLOWS: Final = (False, True)  # a destroy or revoke of an ID that was just replaced ends the session, or not
+PATIENT: Final = pytest.mark.timeout(7200 if FULL else 900)  # long, so that no test fails because the machine is busy
+FOLLOWS: Final = (False, True)  # whether a destroy or revoke of an ID that was just replaced ends the session

@@ -19,8 +19,8 @@ _RUNAWAY = 100_000  # turns without a pause; a request takes some dozens
 class HandLoop(asyncio.BaseEventLoop):
     """Real tasks, futures, cancel scopes and timers, but neither sockets nor a clock.
 
-    `settle` runs what is ready until nothing is: the proof that every task waits for
-    something that only the test can give. So a schedule is the same each time it is played.
+    `settle` runs callbacks until none is ready. Every task then waits for something that
+    only the test can bring about, so a schedule is the same each time it is played.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class HandLoop(asyncio.BaseEventLoop):
         self.errors: list[str] = []
 
     def __del__(self) -> None:
-        """Nothing has to be closed, and nobody has to be warned that it was not."""
+        """Give no warning that the loop was not closed: it holds nothing that has to be closed."""
 
     def time(self) -> float:
         return self._now
@@ -58,7 +58,7 @@ class HandLoop(asyncio.BaseEventLoop):
     def settle(self) -> None:
         """Run until nothing is ready."""
         turns = self._turns
-        outer = events._get_running_loop()  # pyright: ignore[reportPrivateUsage]  # meant for those who write a loop
+        outer = events._get_running_loop()  # pyright: ignore[reportPrivateUsage]  # meant for authors of event loops
         events._set_running_loop(self)  # pyright: ignore[reportPrivateUsage]
         try:
             for _ in range(_RUNAWAY):
@@ -72,7 +72,7 @@ class HandLoop(asyncio.BaseEventLoop):
         raise AssertionError("a task keeps running without ever waiting for the storage or a timer")
 
     def pass_time(self) -> bool:
-        """Go to the next timer and let it ring; False if there is none."""
+        """Move the time to the next timer and run it; return False if there is none."""
         while self._timers:
             when, _, handle = heapq.heappop(self._timers)
             if not handle.cancelled():
@@ -83,17 +83,17 @@ class HandLoop(asyncio.BaseEventLoop):
         return False
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run what waits for nothing but itself."""
+        """Run work that waits for nothing outside itself."""
         task = self.create_task(work)
         self.settle()
         if not task.done():
             task.cancel()
             self.settle()
-            raise AssertionError("this waits for something that nobody gives")
+            raise AssertionError("this work waits for something outside itself")
         return task.result()
 
     def forget(self) -> None:
-        """Begin anew: nothing waits, no time has passed."""
+        """Drop all timers, and set the time back to zero."""
         assert not self._turns
         self._timers.clear()
         self._now = 0.0

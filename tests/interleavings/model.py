@@ -1,8 +1,8 @@
-"""What requests that share a session may see and leave behind, on a page: each action as if it happened in one moment.
+"""A model of requests that share a session: what they may see and leave behind if each action happens at one moment.
 
-A commit, a load, a destroy or a revoke takes some time in truth; the model lets each happen at one
-moment between its begin and its end. `explains` tells whether there is any such order that gives
-everything that was seen: then nothing was lost, nothing came back, and no answer was wrong.
+In reality a commit, a load, a destroy or a revoke takes some time; in the model each happens at one
+moment between its start and its end. `explains` tells whether some order of these moments accounts for
+everything that was seen. If one does, nothing was lost, nothing came back, and no result was wrong.
 """
 
 from copy import copy
@@ -17,15 +17,15 @@ Snapshot = dict[str, tuple[dict[str, Any], str | None]]
 
 
 class Action(Struct):
-    """What somebody did, from moment to moment, and what came of it."""
+    """What an actor did, when it began and ended, and what came of it."""
 
     actor: str
     request: str
     verb: str
     start: int
     end: int = 0
-    value: Any = None  # what it was told
-    result: Any = None  # what it answered
+    value: Any = None  # its argument
+    result: Any = None  # what it returned, or what the actor saw
 
     def __repr__(self) -> str:
         told = "" if self.value is None else f"({self.value})"
@@ -33,11 +33,11 @@ class Action(Struct):
 
 
 class Kept(Struct):
-    """A session as it should stand in the storage."""
+    """A session as it should be stored."""
 
     data: dict[str, Any]
     owner: str | None = None
-    loose: bool = False  # which of its data are kept is left open
+    loose: bool = False  # the model leaves open which of its data is kept
 
 
 class Request(Struct):
@@ -55,9 +55,9 @@ class Request(Struct):
     login: bool = False
     rotate: bool = False
     cleared: bool = False
-    unsure: bool = False  # it does not know yet what became of a write, so it may see less than there is
-    started: bool = False  # the response has left
-    untold: bool = False  # it has an ID that the client has to learn
+    unsure: bool = False  # it does not know the outcome of a write yet, so it may see less than is stored
+    started: bool = False  # the response has started
+    untold: bool = False  # it has an ID that has yet to be sent to the client
 
     def copy(self) -> "Request":
         made = copy(self)
@@ -84,7 +84,7 @@ class Request(Struct):
             self.drops.add(key)
 
     def settle(self) -> None:
-        """What was pending is stored, or dropped."""
+        """Forget what was pending: it is stored, or discarded."""
         self.sets, self.adds, self.drops, self.base, self.unsure = {}, {}, set(), set(self.view), False
         self.login = self.rotate = self.cleared = False
 
@@ -98,15 +98,15 @@ class Request(Struct):
 
 
 class World(Struct):
-    """All sessions, and all requests; `follows`: an end reaches a session that was moved a moment ago."""
+    """All sessions, and all requests; `follows`: the end of an ID that was just replaced ends the session."""
 
     follows: bool
     live: dict[str, Kept]
     requests: dict[str, Request]
-    handles: dict[str, str]  # of public names, the ID that each stands for
+    handles: dict[str, str]  # the ID that belongs to each handle
     moved: dict[str, str] = {}
     dead: set[str] = set()
-    named: bool = True  # the commits tell which IDs are new; else they are called as one likes
+    named: bool = True  # the commits tell which IDs are new; otherwise the model invents names for them
 
     def copy(self) -> "World":
         live = {sid: Kept(dict(kept.data), kept.owner, kept.loose) for sid, kept in self.live.items()}
@@ -114,7 +114,7 @@ class World(Struct):
         return World(self.follows, live, requests, self.handles, dict(self.moved), set(self.dead), self.named)
 
     def end(self, sid: str | None) -> bool:
-        """End a session, wherever it is now; tell whether there was one."""
+        """End a session, under whichever ID it is now; tell whether there was one."""
         while self.follows and sid in self.moved:
             sid = self.moved.pop(sid)
         if sid is None or self.live.pop(sid, None) is None:
@@ -127,7 +127,7 @@ class World(Struct):
             self.end(request.sid)
 
     def happens(self, action: Action) -> bool:
-        """Let it happen now; False if it would have come out otherwise than it did."""
+        """Let an action happen now; return False if its result would have been another one."""
         request = self.requests[action.request]
         if action.result == "too late" or self.is_late(request, action.verb):
             return action.result == "too late" and self.is_late(request, action.verb)
@@ -179,7 +179,7 @@ class World(Struct):
                 self.live.clear()
                 self.moved.clear()
             case "save" | "finish" | "commit" if action.result[0] == "unavailable":
-                if action.result[1]:  # it arrived, though its reply did not
+                if action.result[1]:  # the write arrived, though its reply did not
                     stored = self.store(request, gone=False)
                     request.unsure = True
                     return stored
@@ -198,14 +198,14 @@ class World(Struct):
         return True
 
     def answers(self, request: Request, told: str | None) -> bool:
-        """Let the response leave; tell whether it says of the ID what it has to say."""
+        """Send the response; tell whether it says about the ID what it should."""
         request.started, owed, request.untold = True, request.untold, False
         if owed:
             return bool(told) and (not self.named or told == request.sid)
         return told == ("" if request.state == "ended" and request.cookie else None)
 
     def is_late(self, request: Request, verb: str) -> bool:
-        """Whether a verb would need a new ID that the client can no longer learn."""
+        """Whether a verb would need a new ID, which can no longer be sent to the client."""
         if not request.started:
             return False
         return verb in ("regenerate", "login") or (
@@ -222,7 +222,7 @@ class World(Struct):
         request.settle()
 
     def reload(self, request: Request) -> bool:
-        """See what is stored, with what is pending on top; tell whether it is reported that there is nothing."""
+        """Take over what is stored, and keep what is pending on top; tell whether SessionGone is raised."""
         if request.state != "live":
             return request.state in ("gone", "stale")
         if (kept := self.live.get(request.sid or "")) is None:
@@ -241,24 +241,24 @@ class World(Struct):
         return False
 
     def store(self, request: Request, told: str | None = None, *, gone: bool) -> bool:
-        """Store what is pending; `told` is the ID that the client got.
+        """Store what is pending; `told` is the ID that the client was sent.
 
-        `gone`: it was reported that there was no session any more, and only then may something be dropped.
+        `gone`: the request was told that its session is gone or stale; only then may changes be discarded.
         """
         state = request.state
         if state in ("fresh", "ended"):
             return not request.writes or (not gone and self.create(request, told))
         changes = request.writes or request.rotate or bool(request.drops & request.base)
         if state == "live" and (kept := self.live.get(request.sid or "")) is not None:
-            if not changes:  # so it does not learn what others have written
+            if not changes:  # it makes no write, so it does not learn what others have written
                 request.settle()
             return not gone and (not changes or self.change(request, kept, told))
-        if state == "stale":  # that was reported when it was loaded; what it wrote waits for a login, or is dropped
+        if state == "stale":  # the load reported this; what it wrote waits for a login, or is discarded
             return not request.login or self.create(request, told, loose=True)
         if state == "gone" or (state == "live" and not changes):
             request.settle()  # if it is gone, that was reported already
             return True
-        if request.sid in self.moved and request.login:  # it is the client who logs in: a session of his own (4.9)
+        if request.sid in self.moved and request.login:  # a login begins a session of its own
             return self.create(request, told, loose=True)
         request.forget("stale" if request.sid in self.moved else "gone")
         return gone or not changes
@@ -315,10 +315,10 @@ class World(Struct):
 
 
 def explains(world: World, actions: list[Action], found: Snapshot) -> bool:
-    """Tell whether the actions, sorted by their ends, can have happened one by one and left this; uses `world` up."""
+    """Tell whether the actions, sorted by their ends, can have happened one by one and left `found`; change `world`."""
     if not actions:
         return world.looks_like(found)
-    # One that began after another one's end happened after it; of one actor, they happened in their order.
+    # An action that began after the end of another one happened after it; those of one actor happened in their order.
     next_ones: dict[str, Action] = {}
     for action in actions:
         if action.start <= actions[0].end:

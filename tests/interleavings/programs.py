@@ -51,12 +51,12 @@ def cookie_of(headers: list[tuple[str, str]]) -> str | None:
 
 
 def nobody_loses_any(verb: str) -> bool:
-    """Whether a write without reply was carried out; only test_lost_replies, which loses some, can tell."""
-    raise AssertionError(f"the storage is unavailable to a {verb}, and nobody has made it so")
+    """Whether a write without a reply was carried out: only test_lost_replies loses writes, and so replaces this."""
+    raise AssertionError(f"a {verb} found the storage unavailable, though this test loses no write")
 
 
 class TickingClock(ManualClock):
-    """A clock that nobody reads twice at the same time, as long as `tick` is above zero."""
+    """A clock that never shows the same time twice, if `tick` is above zero."""
 
     def __init__(self, tick: float) -> None:
         super().__init__(_START)
@@ -68,7 +68,7 @@ class TickingClock(ManualClock):
 
 
 class Site:
-    """One store on a stepping storage, and everything that was done with it."""
+    """One store on a SteppingStorage, and everything that was done with it."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Site:
         make: Callable[[Storage], Storage] = lambda storage: storage,
         **settings: Any,
     ) -> None:
-        self.taken = taken  # the generator offers a stranger's ID before each new one
+        self.taken = taken  # the generator offers the ID of another visitor's session before each new one
         self.loop = HandLoop()
         self.steps = Steps(self.loop, replies=replies)
         self.clock = TickingClock(tick)
@@ -96,14 +96,14 @@ class Site:
                 **settings,
             )
         )
-        self.gone: set[str] = set()  # whose commits reported that there was no session any more
+        self.gone: set[str] = set()  # actors whose last commit or save reported that the session is gone or stale
         self.has_arrived: Callable[[str], bool] = nobody_loses_any
         self.offers = 0
         self.actions: list[Action] = []
         self.issued: list[str] = []
 
     def empty(self) -> None:
-        """Begin anew."""
+        """Restore the initial state."""
         self.clock.advance(_START - self.clock())
         self.storage.empty()
         self.actions, self.issued = [], []
@@ -123,7 +123,7 @@ class Site:
         return self.issued[-1]
 
     def found(self) -> Snapshot:
-        """What is there now, of all IDs that were ever issued; and nothing else is there. Everything ends with it."""
+        """Return the sessions of all IDs that were issued, check that there are no others, and end them all."""
         found: Snapshot = {}
         owned: dict[str, set[str]] = {"ada": set(), "bob": set()}
 
@@ -160,7 +160,7 @@ class Site:
         self.actions.append(action)
 
     async def act(self, actor: str, request: str, exchange: Exchange, verb: str, owner: str, handle: str) -> None:
-        """One verb of a program."""
+        """Carry out one verb of a program."""
         session = exchange.session
         number = len(self.actions)
         match verb:
@@ -240,7 +240,7 @@ class Site:
 
 @contextmanager
 def too_late(action: Action) -> Generator[None]:
-    """Note it where the core refuses what could no longer reach the client."""
+    """Record that the core has refused a change, because its new ID could no longer reach the client."""
     try:
         yield
     except ResponseStarted:
@@ -265,7 +265,7 @@ class Race:
         return {name: self.play(name, program) for name, program in self.programs.items()}
 
     async def prepare(self) -> None:
-        """Store a session, and let so much time pass that the renewal of its idle clock is due."""
+        """Store a session, and let time pass until its idle clock is due."""
         await self.store_one()
         self.site.clock.advance(120)
 
@@ -288,13 +288,13 @@ class Race:
         raise NotImplementedError
 
     def explain(self, world: World, found: Snapshot, actions: list[Action] | None = None) -> None:
-        """Let the check fail unless some order of what was done leaves in this world what was found."""
+        """Fail unless some order of the actions leads from this world to what was found."""
         explained = explains(world, self.site.actions if actions is None else actions, found)
         assert explained, f"no order of {self.site.actions} leaves {found}"
 
 
 class Meeting(Race):
-    """Two requests of one browser, with one cookie: each of them a program, owner by owner."""
+    """Two requests of one browser, with one cookie: each plays a program, and logs in as an owner of its own."""
 
     requests = "AB"
 

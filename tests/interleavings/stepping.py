@@ -1,4 +1,4 @@
-"""A storage whose every call stops before it takes effect, and again before its reply is seen."""
+"""A storage in which each call waits before it takes effect, and can wait again before its caller gets the reply."""
 
 from asyncio import Future
 from collections.abc import Awaitable, Callable
@@ -15,14 +15,14 @@ __all__ = ["ACTOR", "SteppingStorage", "Steps"]
 
 T = TypeVar("T")
 
-ACTOR: ContextVar[str] = ContextVar("ACTOR")  # who acts; tasks that the core starts inherit it
+ACTOR: ContextVar[str] = ContextVar("ACTOR")  # the name of the actor; tasks that the core starts inherit it
 
 
 class Steps:
-    """The places where actors wait to be let go on; the scheduler lets one go at a time.
+    """The places where actors wait; the scheduler lets one actor at a time go on.
 
-    `replies`: a reply that is on its way is a switch point of its own; else it is seen as soon as
-    the call took effect, which is the same for requests that share nothing but storage and clock.
+    `replies`: other actors may act between the effect of a call and its reply. Otherwise the caller gets the reply
+    immediately, which makes no difference to requests that share nothing but storage and clock.
     """
 
     def __init__(self, loop: HandLoop, *, replies: bool) -> None:
@@ -33,33 +33,33 @@ class Steps:
         self._waiting: dict[str, list[Future[None]]] = {}
 
     def begin(self) -> None:
-        """From now on everybody waits for his turn."""
+        """Let each actor wait for its turn from now on."""
         self.open = False
         self._waiting.clear()
 
     def tick(self) -> int:
-        """Return the next moment: no two things happen in one."""
+        """Return the next moment; no two things happen at the same one."""
         self.now += 1
         return self.now
 
     async def pause(self) -> None:
-        """Wait to be let go on."""
+        """Wait until the scheduler lets this actor go on."""
         if not self.open:
             place: Future[None] = self.loop.create_future()
             self._waiting.setdefault(ACTOR.get(), []).append(place)
             await place
 
     async def reply(self) -> None:
-        """Wait for the reply of a call that took effect."""
+        """Wait for the reply to a call that has taken effect."""
         if self.replies:
             await self.pause()
 
     def ready(self) -> list[str]:
-        """Who can be let go on."""
+        """Return the actors that are waiting."""
         return sorted(actor for actor, places in self._waiting.items() if any(not p.done() for p in places))
 
     def let(self, actor: str) -> None:
-        """Let one actor go on, to his next stop."""
+        """Let one actor go on to its next stop."""
         places = self._waiting[actor]
         while places:
             place = places.pop(0)
@@ -70,7 +70,7 @@ class Steps:
 
 
 class SteppingStorage(FailingStorage):
-    """Records in memory (or in what `make` returns, a faulty storage, say), reached step by step."""
+    """A MemoryStorage (or what `make` makes of it, such as a faulty storage), reached step by step."""
 
     capabilities: ClassVar[frozenset[type]] = frozenset({BoundsCalls, Clears, KeepsTombstones})
 
@@ -85,11 +85,11 @@ class SteppingStorage(FailingStorage):
         return self._storage
 
     def empty(self) -> None:
-        """Begin anew."""
+        """Forget all records."""
         self._storage = self._make(MemoryStorage(clock=self._clock))
 
     def bound_calls(self, seconds: float) -> bool:
-        return True  # no timers: time passes by hand here
+        return True  # so the core sets no timers: here the test moves the time
 
     async def _through(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         await self._steps.pause()

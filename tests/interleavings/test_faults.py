@@ -1,4 +1,4 @@
-"""Planted faults: an exploration has to notice each of them, within what `make test` plays."""
+"""Planted faults: the explorations of `make test` notice each of them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -19,9 +19,9 @@ from tests.interleavings.test_values_in_place import PLAYED_BY_TASKS, Lists, Lis
 
 
 def found_by(scenarios: Iterable[Scenario]) -> str:
-    """Return what the first schedule says that contradicts the model or an assertion of the core; "" if none does.
+    """Return the message of the first schedule that contradicts the model or an assertion of the core; "" if none does.
 
-    Any other error does not count: it may be the planted fault itself that crashed.
+    Other errors do not count, because the planted fault itself may have raised them.
     """
     for scenario in scenarios:
         try:

@@ -1,9 +1,9 @@
-"""A write whose reply is lost, or that never arrives, while another request is at the same session.
+"""A write whose reply is lost, or that never arrives, while another request uses the same session.
 
-The handler saves, meets StorageUnavailable and goes on. Whether the write arrived is known here and not to
-the core: what is committed afterwards must be neither lost nor done twice, and what is destroyed must not live.
-Every order of effects, each of the first three writes, on its way there and on its way back. `make test` plays
-some of the pairs; `make test-full` all of them.
+The handler saves, gets StorageUnavailable and goes on. The test knows whether the write arrived; the core does not.
+What is committed afterwards must be neither lost nor stored twice, and a destroyed session must stay ended. Each of
+the first three writes is lost, once the call and once the reply, in every order of effects. `make test` plays some
+of the pairs; `make test-full` plays all of them.
 """
 
 from asyncio import Future
@@ -33,13 +33,13 @@ PROGRAMS: list[Program] = [
     *((first, "save") for first in BEFORE),
     *((first, "save", then) for first, then in product(BEFORE, AFTER)),
     *((first, second, "save") for first, second in product(BEFORE, BEFORE)),
-    *((first,) for first in BEFORE),  # the reply that is lost is that of the commit
+    *((first,) for first in BEFORE),  # here it is the commit that loses its message
 ]
 OTHERS: list[Program] = [("read",), ("set",), ("mutate",), ("login",), ("regenerate",), ("destroy",), ("revoke",)]
 
 
 def played(number: int) -> list[tuple[Program, Program]]:
-    """The pairs with which the write of this number is lost: others for each."""
+    """The pairs that are played with the write of this number lost: other pairs for each number."""
     pairs = list(product(PROGRAMS, OTHERS))
     return some(pairs[number:] + pairs[:number], 27)
 
@@ -54,11 +54,11 @@ class Plan:
 
     def begin(self, loop: HandLoop) -> None:
         self.writes = 0
-        self.arrived = False  # the one that was lost
-        self.sent: Future[Callable[[], Awaitable[object]] | None] = loop.create_future()  # if it is late; None: no more
+        self.arrived = False  # the write that was lost
+        self.sent: Future[Callable[[], Awaitable[object]] | None] = loop.create_future()  # the late call, if any
 
     def has_arrived(self, verb: str) -> bool:
-        """Whether the write has arrived; a commit that follows a save is asked for its own."""
+        """Whether the lost write has arrived; a commit that follows a save asks about its own write."""
         arrived = self.arrived
         self.arrived = arrived and verb != "save"
         return arrived
@@ -86,7 +86,7 @@ class LosesOne(Faulty):
 
 
 class Doubtful(Race):
-    """Request A, which loses a message, and request B, which may be at the same session."""
+    """Request A, which loses a message, and request B, which may use the same session."""
 
     def __init__(self, site: Site, plan: Plan, one: Program, two: Program, *, fresh: bool) -> None:
         super().__init__(site, one, two)
@@ -104,7 +104,7 @@ class Doubtful(Race):
         return {**super().begin(), **({"N": self._network()} if self.plan.late else {})}
 
     async def _network(self) -> None:
-        """Carry the lost write out, at any moment after it was sent."""
+        """Carry out the late write, at any moment after it was sent."""
         write = await self.plan.sent
         if write is not None:
             await self.steps.pause()
@@ -126,7 +126,7 @@ class Doubtful(Race):
     def check(self) -> None:
         for action in self.site.actions:
             if self.plan.late and action.verb == "commit" and action.result[0] == "unavailable":
-                action.result = "unavailable", self.plan.arrived  # perhaps after the response
+                action.result = "unavailable", self.plan.arrived  # it may have arrived after the response
         live = {self.sid: Kept(self.data())}
         requests = {name: Request(self._cookie(name)) for name in self.programs}
         self.explain(World(False, live, requests, {self.handle: self.sid}, named=False), self.site.found())
@@ -144,7 +144,7 @@ def test_a_write_of_unknown_outcome_is_neither_lost_nor_done_twice(number: int, 
 
 
 def keeps_the_id(program: Program) -> bool:
-    """Whether nothing after the save asks for another ID than the one whose create was lost."""
+    """Whether nothing after the save asks for an ID other than the one whose create was lost."""
     return "save" not in program or {"destroy", "login", "regenerate"}.isdisjoint(program[program.index("save") :])
 
 
@@ -164,7 +164,7 @@ def test_a_write_that_arrives_late_is_done_once(fresh: bool) -> None:
     strict=True,
     raises=AssertionError,
     reason="P2: a create whose reply was lost can arrive after the same request has destroyed the session, or stored "
-    "it under another ID. Nobody was told the ID of this record; it ends with its time to live, or by revoke.",
+    "it under another ID. No client has the ID of this record; it expires, or is ended by revoke.",
 )
 @pytest.mark.parametrize("then", ["destroy", "login", "regenerate"])
 def test_a_create_that_arrives_when_its_id_is_no_longer_wanted_leaves_nothing(then: str) -> None:
@@ -175,8 +175,8 @@ def test_a_create_that_arrives_when_its_id_is_no_longer_wanted_leaves_nothing(th
 @pytest.mark.xfail(
     strict=True,
     raises=AssertionError,
-    reason="P4: a write in doubt is told from another request's by its bytes, which hold the time of writing. Where "
-    "the clock is coarse (15 ms on some systems) and both wrote the same, one of two updates is lost without an error.",
+    reason="P4: a find recognises the request's own write by its bytes, which contain the time of writing. If a clock "
+    "is coarse (15 ms on some systems) and two requests write the same, one of two updates is lost without an error.",
 )
 @pytest.mark.parametrize("arrives", [False, True], ids=["the call", "the reply"])
 def test_two_requests_that_write_the_same_at_the_same_time_are_told_apart(arrives: bool) -> None:

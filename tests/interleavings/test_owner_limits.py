@@ -1,8 +1,8 @@
 """One session per owner: devices that log in, log out and are revoked at the same time, in every interleaving.
 
-A login is several storage calls here (write, list, look, end), so it is no single moment and the model
-of the other tests does not hold. What has to hold is said in `check`. There are too many orders of so many calls;
-played are those in which somebody is interrupted once (twice, with `make test-full`), and drawn ones.
+Here a login makes several storage calls (write, list, look, end), so it does not happen at one moment and the model
+of the other tests does not apply: `check` says what must hold. So many calls have too many orders to play them all.
+The tests play those in which an actor is interrupted once (twice, with `make test-full`), and some at random.
 """
 
 from itertools import combinations_with_replacement
@@ -33,7 +33,7 @@ PLAYED = some(PAIRS, 7)
 
 
 class Devices(Race):
-    """Two devices of ada: each with an anonymous session, or both with the one that is hers already."""
+    """Two requests, each with an anonymous session or both with the same one; every login is ada's."""
 
     def __init__(self, site: Site, one: Program, two: Program, *, mode: Mode, known: bool, shared: bool) -> None:
         super().__init__(site, one, two)
@@ -90,28 +90,28 @@ class Devices(Race):
             self.refuses(hers, confirmed, revoked=revoked, told=told)
         elif confirmed:
             bound = self.shared and any("bind" in program for program in self.programs.values())
-            assert hers or bound, f"too few are left: {told}"  # `bound`: the other request may end that very session
+            assert hers or bound, f"no session is left: {told}"  # `bound`: the other request may end that very session
         elif self.known and not revoked:
-            assert hers == [self.third], f"a session was ended for a login that came to nothing: {told}"
+            assert hers == [self.third], f"a session was ended for a login that failed: {told}"
         for name, outcome in self.outcomes.items():
             program = self.programs[name]
             if outcome == "refused":
                 assert self.mode == "refuse" or self.shared, told
             elif outcome not in ("", "gone") and outcome not in found:
-                assert self.mode == "evict_oldest" or self.shared, f"{name} was told a dead ID: {told}"
+                assert self.mode == "evict_oldest" or self.shared, f"{name} was sent the ID of no session: {told}"
             if "destroy" in program or "login" in program or "regenerate" in program:
                 assert self.sids[name] not in found or outcome == "refused", f"the old ID of {name} is valid: {told}"
         lost = [name for name in self.sids if self.outcomes[name] == "refused" and "destroy" not in self.programs[name]]
         if lost and not self.shared:
             left = [data for data, _ in found.values() if data.get("device") in lost]
-            assert len(left) == len(lost), f"a login that was refused took its session with it: {told}"
+            assert len(left) == len(lost), f"a login that was refused ended its session: {told}"
 
     def refuses(self, hers: list[str], confirmed: list[str], *, revoked: bool, told: str) -> None:
-        assert not confirmed or confirmed == hers or self.shared, f"a login was confirmed in vain: {told}"
+        assert not confirmed or confirmed == hers or self.shared, f"a login was confirmed, but has no session: {told}"
         if self.known and not revoked:
-            assert hers == [self.third], f"the place was taken: {told}"
+            assert hers == [self.third], f"the third device lost its session: {told}"
         elif not self.known and not self.shared:
-            assert len(confirmed) == 1, f"nobody got the place that was free: {told}"
+            assert len(confirmed) == 1, f"not exactly one login got the free place: {told}"
 
 
 @pytest.mark.proves("AT-50")

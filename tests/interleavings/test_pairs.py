@@ -1,10 +1,10 @@
 """Every interleaving of two requests of one browser, with up to two operations each (P1 to P4).
 
-2,628 pairs of programs of one or two operations. `make test` plays some of them in every order in which their
-storage calls can take effect, and fewer with each reply as a switch point of its own. `make test-full` plays every
-pair with its replies (half a million schedules, some minutes): that holds all orders of effects, too.
+There are 2,628 pairs of programs. `make test` plays some of them in every order in which their storage calls can take
+effect, and fewer of them with replies, that is, so that another request may act before each reply. `make test-full`
+plays every pair with replies (half a million schedules, some minutes), which includes all orders of effects.
 
-The one event loop is asyncio's tasks on a loop of the tests' own (`hand_loop`); trio is left to other tests.
+The requests are asyncio tasks on an event loop of the tests' own (`hand_loop`); other tests use trio.
 
 A failure names its schedule; `replay(Meeting(Site(replies=...), one, two), "ABBA")` plays it again.
 """
@@ -23,7 +23,7 @@ PROGRAMS = programs(1, 2)
 PAIRS = list(combinations_with_replacement(PROGRAMS, 2))
 PLAYED = some(PAIRS, 37)
 WITHOUT_EXPIRY = [(one, two) for one, two in PAIRS if "expire" not in one + two]
-PLAYED_WITH_A_STRANGER = some(WITHOUT_EXPIRY, 61)  # whose session would expire, too
+PLAYED_WITH_A_STRANGER = some(WITHOUT_EXPIRY, 61)  # an expiry would also end the other visitor's session
 PARTS = 24 if FULL else 1
 
 

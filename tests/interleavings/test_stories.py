@@ -1,4 +1,4 @@
-"""Requests that share sessions, verb by verb in any order and each at once, against the model (P1 to P5)."""
+"""Requests that share sessions, one verb after another in any order, against the model (P1 to P5)."""
 
 import pytest
 from hypothesis import given, settings
@@ -20,13 +20,13 @@ STEPS = st.lists(st.tuples(st.sampled_from("ABC"), st.sampled_from(VERBS)), min_
 
 
 class Story:
-    """Three requests at a time, each with the last cookie that was given out, or with any other."""
+    """Three requests at a time, each with the cookie that was sent last, or with any other one."""
 
     def __init__(self, *, follows: bool) -> None:
         self.site = Site(follows=follows)
         self.world = World(follows, {}, {}, {}, named=False)
         self.exchanges: dict[str, Exchange] = {}
-        self.names: dict[str, str | None] = {}  # of IDs that clients have, what the model calls them
+        self.names: dict[str, str | None] = {}  # what the model calls each ID that a client has
         self.last: str | None = None
         self.turns = 0
 
@@ -69,7 +69,7 @@ class Story:
         self.agree()
 
     def agree(self) -> None:
-        """Let the model do what was done since the last time."""
+        """Let the model do what was done since the last call."""
         for action in self.site.actions:
             assert self.world.happens(action), action
         self.site.actions.clear()

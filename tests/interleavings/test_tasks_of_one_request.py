@@ -1,7 +1,7 @@
 """Two tasks of one request that use the same session, and a device elsewhere that may end it, in every interleaving.
 
-Each verb is a switch point here, for the tasks share the session's state in memory; and so is each reply.
-`make test` plays some pairs; `make test-full` all of them.
+Here the other task may act before each verb, because the tasks share the session's state in memory, and before
+each reply. `make test` plays some pairs; `make test-full` plays all of them.
 """
 
 from collections.abc import Coroutine
@@ -25,7 +25,7 @@ PARTS = 6 if FULL else 1
 
 
 class OneRequest(Race):
-    """One exchange in two tasks; the one that is through last sends the response, unless one `commit`s by itself."""
+    """One exchange in two tasks; the one that ends last sends the response, unless a program has `commit`."""
 
     def __init__(self, site: Site, one: Program, two: Program, *, fresh: bool = False, revoked: bool = False) -> None:
         super().__init__(site, one, two)
@@ -71,11 +71,11 @@ class OneRequest(Race):
         told = [action.result[0] for action in site.actions if action.verb == "commit"]
         if told[0]:
             destroyed = any(action.verb == "destroy" for action in site.actions) or self.revoked
-            assert told[0] in found or destroyed, "the client was told an ID that is dead"
+            assert told[0] in found or destroyed, "the client was sent the ID of no session"
         live = {} if self.fresh else {self.sid: Kept(self.data())}
         request = Request(None if self.fresh else self.sid)
         world = World(False, live, {"R": request}, {self.handle: self.sid}, named=False)
-        # What another task writes while destroy() waits for the storage's reply is dropped, too: two moments.
+        # destroy() happens at two moments: what another task writes while it awaits the storage is discarded as well.
         actions: list[Action] = []
         for action in site.actions:
             if action.verb == "destroy":

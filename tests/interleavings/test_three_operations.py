@@ -1,7 +1,7 @@
-"""Two requests with three operations each, and sessions that are somebody's already, drawn by seed.
+"""Two requests with three operations each, and sessions that already have an owner.
 
-131,328 pairs. `make test` draws some pairs and some schedules of each; `make test-full` plays every pair, in three
-schedules that are drawn, and some hundred pairs in all of their schedules.
+There are 131,328 pairs. `make test` draws some pairs and some schedules of each; `make test-full` plays every pair in
+three schedules that are drawn, and several hundred pairs in all of their schedules.
 """
 
 import random
@@ -42,7 +42,7 @@ def test_three_operations_in_every_order_of_their_calls_agree_with_the_model(fol
 
 @pytest.mark.parametrize("follows", FOLLOWS)
 def test_two_operations_on_a_session_that_is_somebodys_agree_with_the_model(follows: bool) -> None:
-    """Who logs in as somebody else drops what the first one left behind, whoever writes meanwhile."""
+    """A login as another owner discards the former owner's values, whoever writes meanwhile."""
     short = programs(1, 2)
     pairs = [(one, two) for one in short for two in short if "login" in one + two]
     site = Site(follows=follows)

@@ -1,7 +1,7 @@
 """Values that change in place: two requests that update one list, and two tasks of one request beside another request.
 
-A `mutate` is applied to what the others have stored; what is changed in place after it counts as a write of the whole
-list, and none of it is lost. `make test` plays some programs; `make test-full` all of them.
+A `mutate` is applied to what the others have stored; a change in place after it counts as a write of the whole list.
+Neither is lost. `make test` plays some programs; `make test-full` plays all of them.
 """
 
 from collections.abc import Coroutine
