@@ -1,4 +1,4 @@
-"""The event loops that a storage knows, and the servers that only these tests share."""
+"""The event loops that the storages run on, and the servers that only these tests share."""
 
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
@@ -16,7 +16,7 @@ from sessioncore.storage.redis import RedisStorage
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what needs no server on both event loops: the servers' drivers know asyncio only."""
+    """Run the tests that need no server on both event loops; the servers' drivers support asyncio only."""
     test = metafunc.definition
     module = cast("Any", metafunc).module
     chosen = hasattr(module, "anyio_backend") or any(
@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a SQLite file may be made."""
+    """The path of a SQLite file that does not exist yet."""
     return tmp_path / "sessions.db"
 
 
@@ -82,6 +82,6 @@ def servers(request: pytest.FixtureRequest) -> list[Server]:
 
 @pytest.fixture(scope="module", params=["direct", "transaction", "session"])
 def postgres_dsn(request: pytest.FixtureRequest, postgres: PostgresServer) -> Generator[str]:
-    """Three ways to it: without a pooler, and through a pgbouncer in either mode; the storage has its defaults."""
+    """A DSN of the server: direct, or through a pgbouncer in transaction or session mode."""
     with way_to(postgres, request.param) as dsn:
         yield dsn

@@ -1,4 +1,4 @@
-"""Storages that break one promise each: a method of a class stands for one of them, and names the check to catch it."""
+"""Storages that break one promise each: each is written as one method, which names the checks that must catch it."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +15,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def breaks(call: str, *checks: str) -> Callable[[Method], Method]:
-    """Let a storage make `call` as this method does; each of these checks of the kit must notice it."""
+    """Mark a method as a faulty version of `call`, which each of these checks of the kit must notice."""
 
     def mark(method: Method) -> Method:
         vars(method)["breaks"] = call, checks
@@ -25,7 +25,7 @@ def breaks(call: str, *checks: str) -> Callable[[Method], Method]:
 
 
 def broken_by(faults: type[Any]) -> list[Any]:
-    """For each method of `faults` that is marked: a subclass that makes a call like this, and each check."""
+    """For each marked method of `faults`: a subclass with this version of the call, and each of its checks."""
     found: list[Any] = []
     for name, method in vars(faults).items():
         call, checks = getattr(method, "breaks", ("", ()))
@@ -41,7 +41,7 @@ def check_named(name: str) -> Check:
 
 @asynccontextmanager
 async def caught() -> AsyncGenerator[None]:
-    """What a check raises where a promise is broken: its own assertion, or an error of the storage."""
+    """Expect what a check raises if a promise is broken: its own assertion, or an error of the storage."""
     with pytest.raises((AssertionError, StorageError, TimeoutError, BaseExceptionGroup)) as found:
         yield
     error: Any = found.value

@@ -1,4 +1,4 @@
-"""The contract as a naive model: whatever is called in whatever order, a storage answers as the model does."""
+"""The contract as a naive model: a storage answers any calls, in any order, as the model does."""
 
 import random
 from typing import Any, cast
@@ -25,9 +25,9 @@ class Row(Struct):
 
 
 class Model:
-    """What a correct storage holds under keys that begin with `prefix`; versions are learnt from the storage.
+    """What a correct storage holds under keys that begin with `prefix`; the versions come from the storage.
 
-    Unless `timed`, the clock is the server's: a minute may pass, and nothing ends.
+    Unless `timed`, the clock is the server's: no record expires, and a ttl may differ by up to a minute.
     """
 
     def __init__(self, storage: Any, rng: random.Random, *, timed: bool = False, prefix: str = "") -> None:
@@ -50,7 +50,7 @@ class Model:
 
     def write(self, key: str, result: object, row: Row) -> None:
         assert type(result) is int
-        assert result not in self.seen, "a version came back"
+        assert result not in self.seen, "the storage gave the same version twice"
         self.seen.add(result)
         row.version = result
         self.rows[key] = row
@@ -96,7 +96,7 @@ class Model:
         stays = self.rng.choice([0.0, *self.ttls])
         conflict = row is None or row.version != version
         if conflict and (new_key == key or self.live(new_key) is not None):
-            return  # which of the two reasons comes first is left open
+            return  # the contract leaves open which of the two reasons comes first
         call = self.storage.move(key, new_key, data, ttl, version=version, owner=owner, tombstone=stays)
         if conflict:
             self.same(self.live(key), await call)
@@ -124,7 +124,7 @@ class Model:
         self.same(self.live(key), await self.storage.load(key, renew=ttl))
 
     async def delete(self) -> None:
-        """Ends the records that it names, and those that tombstones lead to."""
+        """End the records that are named, and those that named tombstones lead to."""
         keys = self.rng.sample(self.keys, self.rng.randrange(3))
         ways = list(keys)
         for key in ways:
@@ -139,7 +139,7 @@ class Model:
         prefix = self.prefix + self.rng.choice(["x:", "a*", "ab"])
         keys = [key for key in self.keys if key.startswith(prefix)]
         if any((row := self.live(key)) and row.moved_to and row.moved_to not in keys for key in keys):
-            return  # what moved out of the prefix is another matter
+            return  # the model does not cover records that have moved out of the prefix
         assert await cast("Clears", self.storage).clear(prefix) == sum(self.record(key) is not None for key in keys)
         for key in keys:
             self.rows.pop(key, None)

@@ -1,10 +1,10 @@
-"""Processes that read through a near cache, and write: each line `URL LOG MAX_STALE NUMBER OF FAULT` begins one.
+"""Processes that read through a near cache, and write: each line `URL LOG MAX_STALE NUMBER OF FAULT` starts one.
 
 The records are counters that every process increases by compare-and-set; the first number in a
-record says which life of the key it is. NUMBER OF: the keys that this process ends and creates
-anew. It logs what it read, and each write when it has returned. `kill PID` kills one; when standard
-input ends, the others end. All are forks: to import takes a process longer than to play its part. Half of them
-run on uvloop.
+record is different in each life of its key. Each process ends, and creates again, the keys whose
+number leaves the remainder NUMBER when divided by OF. It logs what it reads, and each write that has
+returned. `kill PID` kills one; when standard input ends, the others end. All are forks, because the
+imports would take longer than the rest. Half of them run on uvloop.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ from sessioncore.storage.redis.near._cache import RecordCache
 
 KEYS = [f"counter:{number}" for number in range(120)]
 ENTRY = struct.Struct("<BBddQQ")  # what, which key, began, returned, the life, the count
-READ, HIT, WRITTEN, ENDED = range(4)  # a hit is a read that was answered at once
+READ, HIT, WRITTEN, ENDED = range(4)  # a hit is a read that was answered without waiting
 RECORD = struct.Struct("<QQ")
 WRITERS = 8
 
 
 def plant(fault: str) -> None:
-    """Make the cache keep what it must not."""
+    """Make the cache return records that it must not return."""
     kept: Any = RecordCache.end_fill
     looked_up: Any = RecordCache.lookup
 
@@ -62,7 +62,7 @@ class Worker:
     def note(self, what: int, key: int, began: float, record: tuple[int, int]) -> None:
         entry = ENTRY.pack(what, key, began, monotonic(), *record)
         if what in {WRITTEN, ENDED}:
-            os.write(self.log, entry)  # at once: even if the process is killed, its writes are in the log
+            os.write(self.log, entry)  # immediately, so that the writes of a killed process are in the log
             return
         self.reads.append(entry)
         if len(self.reads) >= 500:
@@ -98,7 +98,7 @@ class Worker:
         await self.storage.touch(KEYS[key], 60.0)
 
     async def end(self, key: int) -> None:
-        """End a key of this process, and let it live again; nobody else does."""
+        """End the record of a key that only this process ends, and create it again."""
         key -= key % self.of - self.number
         async with self.ending:
             began = monotonic()
@@ -107,13 +107,13 @@ class Worker:
             await self.begin(key)
 
     async def begin(self, key: int) -> None:
-        """Let a key of this process live, if it does not."""
+        """Create the record of a key that only this process creates, if it is missing."""
         began, life = monotonic(), monotonic_ns()
         if await self.storage.create(KEYS[key], RECORD.pack(life, 0), 60.0) is not None:
             self.note(WRITTEN, key, began, (life, 0))
 
     async def look(self, key: int) -> None:
-        """Read one key, a burst at a time; what is not there tells nothing, so its process creates it."""
+        """Read one key, in bursts; a missing record proves nothing, so the process of the key creates it."""
         while True:
             with suppress(StorageUnavailable):
                 for _ in range(random.randrange(20)):
@@ -123,7 +123,7 @@ class Worker:
             await asyncio.sleep(random.random() * 0.36)
 
     async def change(self) -> None:
-        """Change any key."""
+        """Change keys at random."""
         while True:
             with suppress(StorageUnavailable):
                 doing = random.choices([self.increase, self.renew, self.end], [20, 2, 1])[0]
@@ -149,20 +149,20 @@ async def main(url: str, log: str, max_stale: str, number: str, of: str, fault: 
 
 
 def fork(arguments: list[str]) -> int:
-    """Begin a process, and return its id."""
+    """Start a process, and return its id."""
     if child := os.fork():
         return child
     try:
         run = uvloop.run if int(arguments[3]) % 4 in {1, 2} else asyncio.run
         run(main(*arguments))
-    except BaseException:  # noqa: BLE001 - it is told, and nothing of the parent's may run here
+    except BaseException:  # noqa: BLE001 - it is printed, and the child must not run its parent's code
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
 
 
 def serve() -> None:
-    """Do what standard input says, and fail as soon as a process ends by itself."""
+    """Do what the lines of standard input say, and fail as soon as a process ends by itself."""
     running: set[int] = set()
 
     def look(*_: object) -> None:

@@ -1,6 +1,6 @@
-"""A process of its own for the tests of poolers: `python pooler_worker.py JOB ORDER DSN TABLE`, the answer out.
+"""A separate process for the tests of poolers: `python pooler_worker.py JOB ORDER DSN TABLE` prints the result.
 
-Two of them differ in ORDER, and so in which statements they use first.
+A test runs two of them, which differ in ORDER, and so in the statements that they use first.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from sessioncore.storage.postgres import PostgresStorage
 
 
 async def mix(order: str, dsn: str, table: str) -> None:
-    """Be eight visitors at once, each of whom knows what its keys must hold; print the records that are left.
+    """Act as eight visitors, each of whom knows what its keys must hold; print the records that are left.
 
-    Two processes make 10,000 calls in a full run.
+    In a full run, the two processes make 10,000 calls.
     """
     storage = PostgresStorage(dsn, table=table)
     names = [f"{order}-{number}:" for number in range(8)]

@@ -1,4 +1,4 @@
-"""What the tests of the PostgreSQL storage share: a fresh table for each."""
+"""What the tests of the PostgreSQL storage share. Each of them has a fresh table."""
 
 import asyncio
 import secrets
@@ -23,7 +23,7 @@ from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.postgres._schema import quoted
 from sessioncore.testing import Rig
 
-# Untyped, so that the strict checkers leave a library alone that has no types to offer.
+# Untyped, because the library has no types and the strict checkers would complain of each use.
 driver: Any = asyncpg
 
 
@@ -32,12 +32,12 @@ def new_table() -> str:
 
 
 def table_of(storage: PostgresStorage) -> str:
-    return storage._table  # pyright: ignore[reportPrivateUsage] -- to look behind its back
+    return storage._table  # pyright: ignore[reportPrivateUsage] -- to read the table directly
 
 
 @contextmanager
 def way_to(server: PostgresServer, way: str) -> Generator[str]:
-    """A DSN that leads there, through a pgbouncer unless the way is "direct"."""
+    """A DSN of this server, through a pgbouncer unless the way is "direct"."""
     if way == "direct":
         yield server.dsn()
     else:
@@ -47,7 +47,7 @@ def way_to(server: PostgresServer, way: str) -> Generator[str]:
 
 @asynccontextmanager
 async def connection(dsn: str) -> AsyncGenerator[Any, None]:
-    """A plain connection, to look behind the storage's back."""
+    """A connection of the test's own, to read and change what the storage has stored."""
     opened = await driver.connect(dsn, statement_cache_size=0)
     try:
         yield opened
@@ -92,7 +92,7 @@ async def postgres_rig(server: PostgresServer, dsn: Any, **options: Any) -> Asyn
 
 
 class Writers:
-    """Eight visitors, who write again and again; `outcomes` says of each write whether it was acknowledged."""
+    """Eight visitors who keep writing; `outcomes` says for each write whether it was acknowledged."""
 
     def __init__(self, storage: PostgresStorage) -> None:
         self.storage = storage
@@ -113,21 +113,21 @@ class Writers:
             else:
                 self.outcomes.append(True)
                 mine.append(key)
-                await asyncio.sleep(0.01)  # writes of the others are under way meanwhile
+                await asyncio.sleep(0.01)  # meanwhile the others write
 
     async def until(self, outcome: bool, times: int = 30) -> None:
-        """Wait until so many writes more have had this outcome."""
+        """Wait until `times` more writes have had this outcome."""
         before = self.outcomes.count(outcome)
         await comes_true(lambda: self.outcomes.count(outcome) >= before + times)
 
     async def progress(self) -> float:
-        """Wait until every visitor has written twice more; return the seconds that took."""
+        """Wait until every visitor has written twice more; return how many seconds that took."""
         start, before = time.monotonic(), [len(some) for some in self.acknowledged]
         await comes_true(lambda: all(len(now) >= n + 2 for now, n in zip(self.acknowledged, before, strict=True)))
         return time.monotonic() - start
 
     async def assert_kept(self) -> None:
-        """Write no more: nothing that was acknowledged is lost."""
+        """Stop writing, and check that nothing that was acknowledged is lost."""
         self.ended = True
         for key in [*chain(*self.acknowledged)]:
             assert isinstance(await self.storage.load(key), Stored)
@@ -146,7 +146,7 @@ async def writing(*storages: PostgresStorage) -> AsyncGenerator[list[Writers], N
 
 
 async def in_another_process(worker: str, *arguments: str) -> str:
-    """Run a worker that stands beside this file, and return what it says."""
+    """Run a worker from this folder, and return what it prints."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(Path(__file__).with_name(worker)), *arguments,
         env=ENVIRONMENT,

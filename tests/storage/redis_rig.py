@@ -31,7 +31,7 @@ class Own(Redis):
 
 
 def rig_of(storage: RedisStorage, client: Any) -> Rig:
-    """A rig on a real server: its time passes by itself."""
+    """A rig on a real server, whose clock a test cannot move."""
 
     async def remaining(key: str) -> float | None:
         left: int = await client.pttl(key)
@@ -39,7 +39,7 @@ def rig_of(storage: RedisStorage, client: Any) -> Rig:
         return left / 1000 if is_record else None
 
     async def make_unreadable(key: str) -> None:
-        """Take the end away from what is at `key`, or put a list there."""
+        """Remove the expiry of `key`, or put a list there if it has none."""
         if not await client.persist(key):
             await client.delete(key)
             await client.rpush(key, "an item")
@@ -48,12 +48,12 @@ def rig_of(storage: RedisStorage, client: Any) -> Rig:
 
 
 def client_of(port: int, kind: Any = Redis, **options: Any) -> Any:
-    """A client whose types are of no interest here; redis-py's default protocol depends on its version."""
+    """An untyped client; it asks for RESP3, because redis-py's default protocol depends on its version."""
     return kind(host="127.0.0.1", port=port, **{"protocol": 3} | options)
 
 
 async def walk(storage: RedisStorage) -> None:
-    """One life of a record, and every other call once."""
+    """Create, change and end a record, and make every other call once."""
     at = await made(storage, "walk:a", b"1", 100, owner="walk:u")
     assert await storage.load("walk:a", renew=50) is not None
     at = version_of(await storage.replace("walk:a", b"2", 100, version=at, owner="walk:u"))
@@ -79,7 +79,7 @@ def storage_on(servers: list[Server], **options: Any) -> AbstractAsyncContextMan
 
 
 async def answered(call: Callable[[], Awaitable[T]], seconds: float = 5.0) -> T:
-    """Call until there is an answer, and return it; no error but StorageUnavailable may come before."""
+    """Call until there is an answer, and return it; until then only StorageUnavailable may be raised."""
     end = time.monotonic() + seconds
     while True:
         try:

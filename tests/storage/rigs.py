@@ -11,13 +11,13 @@ import pytest
 from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage, Stored, Written
 from sessioncore.testing import ManualClock, Rig
 
-# For what talks to a server, whose driver knows asyncio only, and for what counts, measures or fails on any event loop.
+# For tests of servers, whose drivers support asyncio only, and for tests to which the event loop makes no difference.
 ONE_LOOP = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
 # What the fixture `storage` can be.
 KINDS = [
     "memory",
-    "spy",  # cannot load many at once, and keeps no tombstones
+    "spy",  # lacks load_many, and keeps no tombstones
     "sqlite",
     pytest.param("redis", marks=pytest.mark.redis),
     pytest.param("redis-cluster", marks=pytest.mark.redis),
@@ -42,7 +42,7 @@ async def record_at(storage: Storage, key: str, **more: Any) -> Stored:
 
 
 def version_of(result: Written) -> int:
-    """The version out of a write that must have worked."""
+    """The version that a write has returned, which must have succeeded."""
     assert isinstance(result, int)
     return result
 

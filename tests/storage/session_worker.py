@@ -15,7 +15,7 @@ from sessioncore.storage._url import storage_from_url
 
 
 async def write(store: SessionStore, ids: list[str], name: str) -> None:
-    """Set 25 keys of one session and count them, each in a request of its own, all at once."""
+    """Set 25 keys of one session and count them, in 25 requests at the same time."""
 
     async def request(number: int) -> None:
         async with store.open(ids[0]) as session:
@@ -26,7 +26,7 @@ async def write(store: SessionStore, ids: list[str], name: str) -> None:
 
 
 async def use(store: SessionStore, ids: list[str], _: str) -> None:
-    """Be the requests in flight: write to each session for as long as it is there."""
+    """Act as the requests in flight: write to each session until it has ended."""
     limit = asyncio.Semaphore(20)
 
     async def requests(sid: str) -> None:
@@ -44,7 +44,7 @@ async def use(store: SessionStore, ids: list[str], _: str) -> None:
 
 
 async def log_out(store: SessionStore, ids: list[str], _: str) -> None:
-    """End each session once, in any order, and look whether it stays ended."""
+    """End each session once, in any order, and check that it stays ended."""
     for sid in random.sample(ids, len(ids)):
         assert await store.delete(sid) is True
         try:
@@ -55,7 +55,7 @@ async def log_out(store: SessionStore, ids: list[str], _: str) -> None:
 
 
 async def work(name: str, job: str, url: str, *ids: str) -> None:
-    # 25 requests at once on one session: on a busy machine they do not all get through in the default 5 s.
+    # On a busy machine, 25 requests at the same time on one session can take longer than the default of 5 s.
     config = SessionConfig(storage=storage_from_url(url), storage_timeout=timedelta(minutes=1))
     async with SessionStore(config) as store:
         print("ready", flush=True)

@@ -1,4 +1,4 @@
-"""Storages of the smallest kind: the seven calls and nothing else, and one that has a server to wait for."""
+"""A storage with the seven calls and nothing else, and one that also has to wait for a server."""
 
 import itertools
 from collections.abc import AsyncGenerator, Callable
@@ -95,7 +95,7 @@ class SevenCallStorage:
 
 
 class ServerStorage(SevenCallStorage):
-    """One whose server may fall silent; it ends its calls in time by itself."""
+    """A storage whose server can stop answering; it bounds its calls itself."""
 
     capabilities = frozenset({BoundsCalls})
 
@@ -130,7 +130,7 @@ class ServerStorage(SevenCallStorage):
 
 
 def seven_call_rig(storage: SevenCallStorage, clock: ManualClock) -> Rig:
-    """A rig that looks into the dictionary itself, and can put something else there."""
+    """A rig that reads the dictionary directly, and can put something foreign there."""
 
     async def advance(seconds: float) -> None:
         clock.advance(seconds)

@@ -1,6 +1,6 @@
-"""A process that starts a store on `PATH`, and prints the error, or what it did: `PATH [create]`.
+"""A process that starts a store on `PATH`, and prints "started", or the error: `PATH [create]`.
 
-A superuser may write any file, so under one it goes on as another user.
+Root may write any file, so a process of root becomes another user, unless STAY_ROOT is set.
 """
 
 import logging

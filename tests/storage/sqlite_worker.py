@@ -1,4 +1,4 @@
-"""A process of its own for the SQLite tests: `open PATH`, `fork PATH`, or until it is killed `write` or `move PATH`."""
+"""A separate process for the SQLite tests: `open PATH`, `fork PATH`, or, until it is killed, `write` or `move PATH`."""
 
 import os
 import sys
@@ -39,11 +39,11 @@ async def move(path: str) -> None:
 
 
 def fork(path: str) -> None:
-    """Use a file before and after a fork, and print what the child meets and what the parent still has."""
+    """Use a file before and after a fork, and print the child's errors and what the parent still reads."""
     storage = SQLiteStorage(path)
     anyio.run(storage.create, "k", b"kept", 1000)
     if (child := os.fork()) == 0:
-        for own in (storage, storage, SQLiteStorage(path)):  # closing it does not make it another one
+        for own in (storage, storage, SQLiteStorage(path)):  # a closed one and a new one are refused, too
             try:
                 anyio.run(own.load, "k")
             except StorageError as exc:

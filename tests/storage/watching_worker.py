@@ -1,4 +1,4 @@
-"""A process of its own that changes records: `python watching_worker.py URL`; `HOW KEY` in, `done` out."""
+"""A separate process that changes records: `python watching_worker.py URL` reads `HOW KEY` and prints `done`."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""The sessions that were stored in the first format: what each of them holds, and whose it is."""
+"""The sessions that were stored in the first format: what each of them holds, and its owner."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Pair(NamedTuple):
 
 
 class User:
-    """A class with a way of its own to be stored."""
+    """A class that is registered with functions of its own."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -50,7 +50,7 @@ class User:
 
 @dataclass
 class Vanished:
-    """A class that those who read the records do not know any more."""
+    """A class that the store no longer knows when it reads the records."""
 
     what: str
 
