@@ -1,4 +1,4 @@
-"""What is peculiar to PostgreSQL: one statement per call, its table, its rights, its index use."""
+"""What is special about PostgreSQL: one statement for each call, its pools and DSNs, and what its errors say."""
 
 import asyncio
 import gc
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 async def test_each_call_is_one_statement_and_one_round_trip(
     postgres: PostgresServer, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("PGSSLMODE")  # as a connection is made for users: it asks for TLS, and does without
+    monkeypatch.delenv("PGSSLMODE")  # as for users: the connection asks for TLS, and goes on without it
     async with (
         proxy_to(postgres.port) as proxy,
         opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", max_connections=1, **options) as storage,
@@ -162,8 +162,8 @@ async def test_a_given_pool_stays_open_and_an_own_one_is_closed(postgres: Postgr
         sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'own'"
         async with opened(f"{postgres.dsn()}?application_name=own") as storage:
             assert await pool.fetchval(sql) == 1
-        url, table = f"{postgres.dsn()}?application_name=own", new_table()  # a call that comes through finds no table
-        for turns in range(6):  # until the first call, which opens it, is cut off or finds it closed
+        url, table = f"{postgres.dsn()}?application_name=own", new_table()  # a call that gets through finds no table
+        for turns in range(6):  # the first call, which opens the storage, is cut off or finds it closed
             for cut_off in (False, True):
                 storage = PostgresStorage(url, table=table, create_table=False)
                 first = asyncio.create_task(storage.load("a"))

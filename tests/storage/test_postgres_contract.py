@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
 RACES = STORAGE_CHECKS[-10:]
-# In session mode a pgbouncer passes on what it is sent, and a database may isolate more than it must: there only who
-# waits for whom may differ.
+# With a pgbouncer in session mode, which passes on everything, and with stricter isolation, only who waits for whom can
+# differ: there only the checks of parallel callers run.
 WAYS = ["direct", "transaction", *(["session"] if FULL else [])]
 WAYS_OF_RACES = [*([] if FULL else ["session"]), "repeatable read", "serializable"]
 
@@ -58,7 +58,7 @@ async def test_the_contract_holds(source: Any, shared: tuple[Rig, Any], check: C
     await storage.open()  # some checks close it
     await plain.execute(f"DELETE FROM {table_of(storage)}")
     if Watches in check.needs:
-        async with opened(source, table=table_of(storage)) as own:  # nobody else watches
+        async with opened(source, table=table_of(storage)) as own:  # which nobody else watches
             await check(structs.replace(rig, storage=own))
     else:
         await check(rig)

@@ -1,4 +1,4 @@
-"""Another server takes over: what leads to the old one is not used again, and `check` says what is wrong."""
+"""Another server takes over: connections to the old one are not used again, and `check` says what is wrong."""
 
 import asyncio
 import gc
@@ -63,7 +63,7 @@ def test_a_host_that_takes_writes_is_chosen_among_several(monkeypatch: pytest.Mo
 
 @pytest.fixture
 async def primary(postgres: PostgresServer) -> AsyncGenerator[PostgresServer]:
-    """The server of all tests; afterwards it takes writes, whatever happened."""
+    """The server of all tests, which is made to take writes again afterwards."""
     yield postgres
     async with connection(postgres.dsn()) as plain:
         await plain.execute("ALTER SYSTEM RESET default_transaction_read_only")
@@ -73,7 +73,7 @@ async def primary(postgres: PostgresServer) -> AsyncGenerator[PostgresServer]:
 
 
 async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_write(primary: PostgresServer) -> None:
-    """The old primary stays up, but only reads: by several hosts, by a proxy, and by a given pool behind the proxy."""
+    """The old primary stays up, read-only. The storages have several hosts, a proxy, and a given pool behind it."""
     table = new_table()
     with postgres_server(primary, standby=True, fsync="off") as standby:
         several = f"postgresql://tester@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres"
@@ -90,7 +90,7 @@ async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_wr
                         with pytest.raises(StorageUnavailable, match="takes no writes"):
                             await storage.check()
                     await take_over(all_writers, proxy, standby, 100)
-                # A connection that nobody needed meanwhile is replaced when it is used next: so use all ten at once.
+                # A connection that was idle meanwhile is replaced at its next use: so use all ten at the same time.
                 await asyncio.gather(*(storage.load("a") for storage in storages for _ in range(10)))
                 async with asyncio.timeout(20):
                     while await old.fetchval(OTHERS):  # noqa: ASYNC110
@@ -101,7 +101,7 @@ async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_wr
 
 
 async def test_a_connection_that_its_driver_aborted_gives_its_place_in_the_pool_back(postgres: PostgresServer) -> None:
-    """asyncpg before 0.32 lost the place for ever: the reason for the lowest version that is supported."""
+    """asyncpg before 0.32 lost the place for ever, so 0.32 is the lowest version that is supported."""
     async with driver.create_pool(postgres.dsn(), min_size=0, max_size=1) as pool:
         lent = await pool.acquire()
         lent._con._protocol.abort()  # as it does when the server leaves while a statement is being cancelled
@@ -126,12 +126,12 @@ async def test_a_server_that_stays_read_only_is_asked_for_few_new_connections(po
                             await storage.create("a", b"x", 100)
 
                 await asyncio.gather(*(write() for _ in range(writers)))
-                # Once a second all are replaced, in search of a better server.
+                # Once a second all connections are replaced, to look for a server that takes writes.
                 assert proxy.connections - before <= 2 * writers * (2 + time.monotonic() - began)
 
 
 async def test_a_connection_that_the_server_has_ended_is_lent_to_nobody_else(postgres: PostgresServer) -> None:
-    """The storage hears of it by an error alone: a proxy in between keeps the connection open."""
+    """The storage learns of the end only by an error, because a proxy keeps its connection open."""
     dsn = "postgresql://tester@127.0.0.1:{}/postgres?application_name=ended"
     async with (
         proxy_to(postgres.port) as proxy,

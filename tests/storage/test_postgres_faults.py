@@ -1,4 +1,4 @@
-"""PostgreSQL in trouble: only StorageUnavailable comes out, nothing is half done, service resumes."""
+"""PostgreSQL in trouble: calls raise only StorageUnavailable, nothing is half done, and service resumes."""
 
 import asyncio
 import gc
@@ -31,13 +31,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 @pytest.mark.proves("P3")
 async def test_a_killed_server_loses_nothing_acknowledged_and_service_resumes(postgres: PostgresServer) -> None:
     async with connection(postgres.dsn()) as plain:
-        await plain.execute("CHECKPOINT")  # there is little to recover
+        await plain.execute("CHECKPOINT")  # so that there is little to recover
     async with opened(postgres.dsn()) as storage, writing(storage) as (writers,):
         for _ in range(2):
             await writers.progress()
             await asyncio.to_thread(postgres.kill)
             failures = len(writers.failures)
-            await comes_true(lambda: len(writers.failures) >= failures + 8)  # noqa: B023 - awaited at once
+            await comes_true(lambda: len(writers.failures) >= failures + 8)  # noqa: B023 - awaited immediately
             await asyncio.to_thread(postgres.start)
             assert await writers.progress() < 4
         await writers.assert_kept()
@@ -55,7 +55,7 @@ async def test_terminated_connections_are_replaced(postgres: PostgresServer, pos
                 await writers.progress()
                 await plain.execute(terminate)
                 assert await writers.progress() < 4
-        # An idle connection that was terminated is not even noticed by the next call.
+        # The next call does not even notice that idle connections were terminated.
         idle = [row["pid"] for row in await plain.fetch(f"SELECT pid {victims}")]
         await plain.execute(terminate)
         while await plain.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1)", idle):  # noqa: ASYNC110
@@ -140,7 +140,7 @@ async def test_a_black_hole_ends_in_time_and_costs_no_connection_for_good(
     ):
         await storage.create("a", b"x", 100)
         proxy.swallow = True
-        with anyio.move_on_after(0.1):  # a scope cancels again and again, the wait for the connection's release too
+        with anyio.move_on_after(0.1):  # a scope keeps cancelling, even while the connection is released
             await storage.load("a")
         await asyncio.sleep(0.2)
         gc.collect()
@@ -176,7 +176,7 @@ async def test_a_process_that_was_stopped_takes_the_replies_that_came_meanwhile(
 async def test_calls_cancelled_on_new_connections_leave_no_trace(
     postgres: PostgresServer, caplog: pytest.LogCaptureFixture, *, prepared: bool
 ) -> None:
-    caplog.set_level("INFO", "sessioncore")  # "prepared statements are missing", though there is no pooler
+    caplog.set_level("INFO", "sessioncore")  # the level at which missing prepared statements are logged
     seed = random.Random(7)
 
     async def call() -> None:
@@ -284,7 +284,7 @@ async def test_the_error_names_a_wrong_or_missing_password_and_does_not_quote_it
 
 
 async def test_cancelled_calls_mix_up_nothing_and_leak_no_connection(postgres: PostgresServer) -> None:
-    """In a full run two thousand calls of fifty users, each cancelled at any moment: nobody sees another's data."""
+    """Fifty users make calls (2,000 in a full run) that are cancelled at random moments: none sees another's data."""
     dsn = f"{postgres.dsn()}?application_name=cancelled"
     async with (
         # Connected beforehand: asyncpg logs an error of its own when it is cancelled while it connects.

@@ -1,4 +1,4 @@
-"""PostgreSQL behind a pooler: whichever server connection a call meets, its own statement runs, or none."""
+"""PostgreSQL behind a pooler: whichever server connection a call gets, its own statement runs, or none."""
 
 import asyncio
 import logging
@@ -96,7 +96,7 @@ async def test_a_column_of_a_new_type_is_read_by_connections_that_knew_the_old_o
 
 
 async def test_a_given_pool_that_numbers_its_statements_is_none_of_ours(postgres: PostgresServer) -> None:
-    """asyncpg's own cache is on in it, as it is by default; two such pools stand for two processes."""
+    """The pool has asyncpg's own statement cache, as it has by default; two such pools represent two processes."""
     table = new_table()
     with pgbouncer(postgres, pool_size=2) as dsn:
         async with (

@@ -1,4 +1,4 @@
-"""PostgreSQL under contention: what is answered about a record is true, from one process and from two."""
+"""PostgreSQL under contention: what a call says about a record is true, with one process and with several."""
 
 import asyncio
 import random
@@ -25,14 +25,14 @@ pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 @asynccontextmanager
 async def several(server: PostgresServer, number: int) -> AsyncGenerator[list[PostgresStorage], None]:
-    """Storages on one table. They stand for processes: within one, calls on a key take turns."""
+    """Storages on one table. They represent processes, because within one storage, calls on a key take turns."""
     table = new_table()
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(opened(server.dsn(), table=table)) for _ in range(number)]
 
 
 async def test_a_conflict_always_shows_a_newer_record_and_never_a_gone_one(postgres: PostgresServer) -> None:
-    """Sixteen writers on one living record: an answer of None, or of a version seen before, would be a lie."""
+    """Sixteen writers on one record that nobody ends: no answer may be None, or have a version seen before."""
     async with several(postgres, 4) as storages:
         first = await storages[0].create("a", b"0", 100)
         order: dict[int, int] = {}
@@ -48,7 +48,7 @@ async def test_a_conflict_always_shows_a_newer_record_and_never_a_gone_one(postg
                     result = await storage.replace("a", b"%d:%d" % (number, turn), 100, version=at)
                     assert isinstance(result, int | Stored), "the record was there all the time"
                     now = result.version if isinstance(result, Stored) else result
-                    assert now not in seen, "a version that was known to be outdated"
+                    assert now not in seen, "the answer has a version that was known to be outdated"
                     seen.add(now)
                     at = now
                     if isinstance(result, int):
@@ -60,7 +60,7 @@ async def test_a_conflict_always_shows_a_newer_record_and_never_a_gone_one(postg
 
 
 async def test_every_record_is_in_one_place_while_it_is_moved_about(postgres: PostgresServer) -> None:
-    """Movers pass eight records over eight more keys than that; whoever is refused has changed nothing."""
+    """Eight records are moved about among sixteen keys; a move that is refused changes nothing."""
     async with several(postgres, 4) as storages, connection(postgres.dsn()) as plain:
         for number in range(8):
             await storages[0].create(f"{number}", b"%d" % number, 100, owner=f"u{number}")
@@ -88,7 +88,7 @@ async def test_every_record_is_in_one_place_while_it_is_moved_about(postgres: Po
 
 
 async def test_a_delete_ends_what_another_process_moves_on_and_on(postgres: PostgresServer) -> None:
-    """Whichever of its former keys is named; all that is left when it returns are tombstones that lead nowhere."""
+    """The delete names the first key; when it returns, only tombstones that lead nowhere are left."""
     async with several(postgres, 2) as (mine, theirs), connection(postgres.dsn()) as plain:
         raced = 0
         for turn in range(scaled(200)):
@@ -140,7 +140,7 @@ async def test_a_delete_that_waits_for_a_move_ends_what_was_moved(postgres: Post
 
 @pytest.mark.parametrize(("off", "tombstone"), [("seqscan", 0.0), ("indexscan", 0.0), ("seqscan", 100.0)])
 async def test_clear_ends_what_is_moved_behind_its_scan(postgres: PostgresServer, off: str, tombstone: float) -> None:
-    """It waits at a locked row, in a batch and in its last statement, while a later row is moved before that one."""
+    """The clear waits at a locked row, in a batch and in its last statement, while a later row is moved before it."""
     async with (
         opened(f"{postgres.dsn()}?enable_{off}=off&enable_bitmapscan=off") as storage,
         connection(postgres.dsn()) as first,

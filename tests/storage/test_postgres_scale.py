@@ -66,11 +66,11 @@ async def test_the_time_of_a_call_does_not_grow_with_the_number_of_sessions(post
             large = calls_of(many)[name]
             best = {"few": 1.0, "many": 1.0}
             ratio = 0.0
-            for turn in range(60):  # taken in turns, so that a busy machine is busy for both
+            for turn in range(60):  # both in turns, so that a busy machine slows both
                 best["few"] = min(best["few"], await seconds_per_call(call, FEW))
                 best["many"] = min(best["many"], await seconds_per_call(large, MANY))
                 ratio = best["many"] / best["few"]
                 if turn >= 4 and ratio < 2:
                     break
             print(f"{name}: {best['few'] * 1e6:.0f} us at {FEW}, {best['many'] * 1e6:.0f} us at {MANY}: {ratio:.2f}")
-            assert ratio < 2, name  # to walk over all of them takes hundreds of times as long
+            assert ratio < 2, name  # a scan of all rows would take hundreds of times as long

@@ -1,4 +1,4 @@
-"""The table: who makes it, its rights and indexes, and what happens where it lacks something."""
+"""The table: who makes it, its rights and indexes, and what happens if it lacks something."""
 
 import logging
 
@@ -85,7 +85,7 @@ HIDING = {
         ("SELECT", "USING"), ("UPDATE", "USING"), ("DELETE", "USING"), ("INSERT", "WITH CHECK"),
     )): False,
     "CREATE POLICY old ON {table} FOR ALL USING (expires_at < '2020-01-01') WITH CHECK (true)": True,
-    "CREATE POLICY reads ON {table} FOR SELECT USING (true)": True,  # nothing is ended
+    "CREATE POLICY reads ON {table} FOR SELECT USING (true)": True,  # no delete finds a row
     OPEN.replace("USING", "TO pg_monitor USING"): True,
     f"{OPEN}; CREATE POLICY few ON {{table}} AS RESTRICTIVE FOR ALL USING (owner IS NULL)": True,
     f"{OPEN}; CREATE POLICY few ON {{table}} AS RESTRICTIVE FOR ALL TO pg_monitor USING (owner IS NULL)": False,
@@ -167,7 +167,7 @@ def test_a_table_name_that_is_no_identifier_is_refused(table: str) -> None:
 
 
 async def test_renewals_and_writes_touch_no_index_and_stay_on_their_page(postgres: PostgresServer) -> None:
-    """PostgreSQL calls such an update HOT. An open snapshot keeps former versions, so each page needs room beside."""
+    """PostgreSQL calls such an update HOT. An open snapshot keeps former versions, so each page needs room for them."""
     table, rows, each = new_table(), 400, 20
     async with connection(postgres.dsn()) as plain:
         async with opened(postgres.dsn(), table=table) as storage:
@@ -178,7 +178,7 @@ async def test_renewals_and_writes_touch_no_index_and_stay_on_their_page(postgre
                 for number in range(0, rows, each):
                     stored = await record_at(storage, f"{number}", renew=200)
                     await storage.replace(f"{number}", b"y" * 300, 300, version=stored.version, owner=f"{number}")
-        # A connection reports what it has done when it is closed, at the latest.
+        # A connection reports its statistics when it is closed, at the latest.
         sql = f"SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = '{table}'"
         updated = hot = 0
         while updated < 2 * rows // each:
@@ -197,7 +197,7 @@ async def test_a_record_is_purged_at_its_end_however_often_that_was_moved(postgr
         await storage.touch("touched", 10)
         await plain.execute(f"UPDATE {table_of(storage)} SET {earlier}")
         assert await storage.purge_expired() == 2
-        # What is alive is put off, or it would stand before the dead in each batch from now on.
+        # The purge puts live records off; otherwise they would be the first ones of each later batch.
         assert await plain.fetchval(f"SELECT count(*) FROM {table_of(storage)} WHERE purge_after <= now()") == 0
         assert await storage.load("longer", renew=10) is not None
         await plain.execute(f"UPDATE {table_of(storage)} SET {earlier}")
