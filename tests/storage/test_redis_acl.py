@@ -1,4 +1,4 @@
-"""The least that an ACL must grant: the line in the documentation is what the tests run with."""
+"""The least that an ACL must grant: the tests run with the rules of the documentation."""
 
 import asyncio
 import re
@@ -40,7 +40,7 @@ async def as_user(server: Server, *more: str, db: int = 0, **options: Any) -> As
 
 
 async def every_call(storage: RedisStorage, do: Callable[..., Any]) -> None:
-    """Every call of the protocol, on every way through it that sends other commands."""
+    """Make every call of the protocol, in every way that sends different commands."""
     owner = "session:owner:ada"
     await storage.open()
     await storage.check()
@@ -62,7 +62,7 @@ async def every_call(storage: RedisStorage, do: Callable[..., Any]) -> None:
     last = await asyncio.gather(*(storage.create(f"session:{n}", b"", 100, owner=owner) for n in range(501)))
     assert None not in last
     do("UNLINK", "session:7")
-    assert len(await storage.owned_keys(owner)) == 500  # more than fit into one script: they are looked up apart
+    assert len(await storage.owned_keys(owner)) == 500  # too many for one script: they are looked up separately
     assert len(await storage.owned_keys(owner)) == 500
     do("ZADD", f"{owner}:sessioncore-index", 1, "session:dead")
     assert await storage.purge_expired() == 1

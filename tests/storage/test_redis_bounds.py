@@ -37,7 +37,7 @@ def store_on(storage: Storage, limit: timedelta = LIMIT, **settings: Any) -> Ses
 
 
 async def expect_in_time(call: Callable[[], Awaitable[object]], limit: timedelta = LIMIT) -> None:
-    """The call fails after `limit`: the connection itself would wait longer."""
+    """Make a call that fails after `limit`; the connection itself would wait longer."""
     start = time.monotonic()
     with pytest.raises(StorageUnavailable):
         await call()
@@ -65,7 +65,7 @@ def stop(server: Server) -> None:
 
 @pytest.mark.proves("AT-104")
 @pytest.mark.parametrize("still", [pause, stop])
-@pytest.mark.parametrize("protocol", [2, 3])  # by 2, a connection opens without a word from the server
+@pytest.mark.parametrize("protocol", [2, 3])  # with 2, a connection opens without a reply from the server
 async def test_a_server_that_stands_still_holds_no_load_beyond_the_limit(
     server: Server, protocol: int, still: Callable[[Server], None]
 ) -> None:
@@ -85,10 +85,10 @@ def test_a_process_that_was_stopped_takes_the_replies_that_came_meanwhile(
         async with storage_on(servers) as storage:
             created = await store_on(storage).create({"n": 1})
             sid, key = created.id, f"session:{created.handle}"
-        for turns, opened in ((0, True), (1, True), (2, True), (2, False)):  # before the command is sent, or after
+        for turns, opened in ((0, True), (1, True), (2, True), (2, False)):  # stopped before the send, or after it
             async with storage_on(servers) as storage:
                 if opened:
-                    await storage.load(key)  # before the store sets its limit, which is short for several connections
+                    await storage.load(key)  # before the store sets its limit, which is too short for opening several
                 store = store_on(storage, timedelta(seconds=0.2))
                 loads = [asyncio.ensure_future(store.get_by_id(sid)) for _ in range(20)]
                 for _ in range(turns):
@@ -123,7 +123,7 @@ async def test_the_map_of_a_cluster_outlives_it_too(nodes: list[Server], monkeyp
 
 
 async def test_the_time_of_several_calls_is_over_for_them_alone_though_the_last_one_was_answered() -> None:
-    with anyio.move_on_after(0.05) as scope:  # of the two, one node of a cluster is silent
+    with anyio.move_on_after(0.05) as scope:  # as if one of two nodes of a cluster were silent
         await all_of([asyncio.sleep(30), asyncio.sleep(0)])
     assert scope.cancelled_caught
 
@@ -142,7 +142,7 @@ async def test_reads_that_meet_a_half_open_connection_are_repeated_on_a_fresh_on
         assert (loaded["n"], theirs) == (1, [])
         assert time.monotonic() - start < limit.total_seconds() / 2
         assert proxy.connections == 2
-        # A write is not sent again; others go to the fresh connection at once.
+        # The write is not sent again; other writes go to the fresh connection immediately.
         loaded["n"] = 3
         await loaded.save()
         await write
@@ -176,7 +176,7 @@ async def test_requests_one_after_another_are_each_held_for_the_limit_only(serve
         proxy.swallow = True
 
         async def later(pause: float) -> None:
-            await asyncio.sleep(pause)  # spread over time, so that one timer must serve different ends
+            await asyncio.sleep(pause)  # spread over time, so that one timer must serve different deadlines
             await expect_in_time(lambda: store.get_by_id(sid))
 
         await asyncio.gather(*(later(0.04 * number) for number in range(10)))
@@ -187,7 +187,7 @@ async def test_a_request_that_waits_for_room_waits_no_longer_than_the_rest(serve
     async with through_proxy(server, silence=silence) as (store, proxy, sid):
         proxy.swallow = True
         start = time.monotonic()
-        # Of these the connection takes 2000.
+        # The connection takes 2000 of these.
         outcomes = await asyncio.gather(*(store.get_by_id(sid) for _ in range(4100)), return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {StorageUnavailable}
         assert time.monotonic() - start < silence.total_seconds() / 2
@@ -238,7 +238,7 @@ async def test_a_script_that_the_server_forgot_gets_no_second_limit() -> None:
             session["n"] = 2
             with pytest.raises(ResponseError) as unknown:
                 fresh.do("EVALSHA", "0" * 40, 0)
-            # Hearing that the server does not know the script takes nearly all the time, and the answer two bits more.
+            # The reply that the script is unknown takes nearly the whole limit, and the answer takes two pieces more.
             proxy.drip = LIMIT.total_seconds() * 0.94 / ceil(len(f"-NOSCRIPT {unknown.value}\r\n") / 10)
             await expect_in_time(session.save)
 
@@ -269,7 +269,7 @@ async def test_an_address_that_swallows_packets_takes_no_longer() -> None:
         deaf = stack.enter_context(socket.socket())
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
-        for _ in range(4):  # the queue is full: from here on the kernel drops connection attempts
+        for _ in range(4):  # these fill the queue; then the kernel drops connection attempts
             knocking = stack.enter_context(socket.socket())
             knocking.setblocking(False)
             knocking.connect_ex(deaf.getsockname())
@@ -283,8 +283,8 @@ async def test_a_second_attempt_has_only_the_time_that_is_left(server: Server) -
     async with through_proxy(server, limit) as (store, proxy, sid):
         load = asyncio.create_task(expect_in_time(lambda: store.storage.load(sid), limit))
         proxy.swallow = True
-        await asyncio.sleep(1)  # with all its time anew the second attempt would end after 2.5 seconds
-        proxy.drop()  # the repeated load finds a proxy that takes it and says nothing
+        await asyncio.sleep(1)  # with the whole limit again, the second attempt would end after 2.5 seconds
+        proxy.drop()  # the load is repeated, and the proxy takes it and does not answer
         await load
         assert proxy.connections >= 2
 
@@ -315,7 +315,7 @@ async def test_a_cancelled_load_costs_no_connection_and_its_reply_is_dropped(ser
 
 
 class Slow(RedisStorage):
-    """A subclass whose loads are its own: only the store can bound them."""
+    """A subclass with its own `load`, which only the store can bound."""
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         await anyio.sleep(30)

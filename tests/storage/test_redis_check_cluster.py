@@ -76,7 +76,7 @@ async def proxied(nodes: list[Server]) -> AsyncGenerator[tuple[SessionStore, lis
 
 async def test_a_probe_takes_at_most_twelve_trips(masters: list[Server]) -> None:
     async with proxied(masters) as (store, proxies):
-        await store.check()  # connects, and teaches the servers our scripts
+        await store.check()  # connects, and loads the scripts into the servers
         before = [proxy.waits for proxy in proxies]
         await store.check()
         waits = [proxy.waits - then - 1 for proxy, then in zip(proxies, before, strict=True)]  # 1: PING
@@ -123,7 +123,7 @@ async def test_a_move_whose_reply_was_lost_is_settled_by_the_next_call(masters: 
         storage, old, new = store.storage, [*islice(keys_on(0), 2)], [*islice(keys_on(1), 2)]
         versions = [await storage.create(key, b"data", 900) or 0 for key in old]
         assert isinstance(await storage.move(old[0], new[0], b"data", 900, version=versions[0]), int)
-        proxies[0].cut_after = 0  # of the call that decides
+        proxies[0].cut_after = 0  # cuts the reply to the call that decides
         with pytest.raises(StorageUnavailable):
             await storage.move(old[1], new[1], b"data", 900, version=versions[1])
         moved = await record_at(storage, new[1])

@@ -1,4 +1,4 @@
-"""Which clients, URLs, loops and servers' settings a RedisStorage takes, and what it says to the others."""
+"""Which clients, URLs, event loops and server settings a RedisStorage accepts, and how it refuses the others."""
 
 import asyncio
 import gc
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emp
 
 @pytest.mark.parametrize(("url", "protocol"), [("redis://h", 3), ("redis://h?protocol=2", 2)])
 def test_a_url_means_resp3_unless_it_says_otherwise(url: str, protocol: int) -> None:
-    """Whatever the default of redis-py is: 2 in version 6, in which a server cannot push."""
+    """The default of redis-py does not matter: in version 6 it is 2, in which a server cannot push."""
     assert int(client_from(url, {}).connection_pool.connection_kwargs["protocol"]) == protocol  # "2" in version 6
 
 
@@ -45,7 +45,7 @@ class Wrapper:
 
 
 def timed(method: Any) -> Any:
-    """A method as a decorator wraps it that knows nothing of coroutines."""
+    """A method as it is wrapped by a decorator that does not know about coroutines."""
 
     def call(*args: Any, **options: Any) -> Any:
         return method(*args, **options)
@@ -92,7 +92,7 @@ async def test_both_protocol_versions_serve(server: Server, protocol: int) -> No
     await made(storage, "k")
     assert [info["name"] for info in await client.client_list() if info["db"] == "3"].count("tests") >= 1
     await storage.aclose()
-    assert await client.exists("k")  # the client is the caller's, and open
+    assert await client.exists("k")  # the client is the caller's, so it is still open
     await client.aclose()
 
 
@@ -174,7 +174,7 @@ class Token:
 
 
 class Streaming(StreamingCredentialProvider):
-    """A provider that keeps the last callback only, as that of Entra ID does."""
+    """A provider that keeps only the last callback, as the one for Entra ID does."""
 
     def __init__(self) -> None:
         self.user = "first"
@@ -216,15 +216,15 @@ async def test_renewed_credentials_are_used_on_open_connections(kind: Any, serve
         await provider.renew("second")
         renewed = {each.port: ids_of(each, "second", "auth") for each in servers}
         assert all(renewed[port] >= ours[port] for port in ours)
-        assert renewed != ours  # the client's own connections, too
+        assert renewed != ours  # it has the client's own connections as well
         for each in servers:
-            each.do("ACL", "DELUSER", "first")  # closes what is still his
+            each.do("ACL", "DELUSER", "first")  # closes the connections that are still this user's
         await asyncio.gather(*(made(storage, f"k{number}") for number in range(50)))
         await storage.aclose()
 
 
 def ids_of(server: Server, user: str, last: str) -> set[str]:
-    """The connections that are logged in as that user, and whose last command this was."""
+    """The IDs of the connections that are logged in as `user`, and whose last command was `last`."""
     return {line["id"] for line in server.do("CLIENT LIST") if (line["user"], line["cmd"]) == (user, last)}
 
 
@@ -266,7 +266,7 @@ def test_loops_one_after_another_are_served(server: Server) -> None:
         asyncio.run(once(storage))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(once(storage))
-    gc.collect()  # filterwarnings turns whatever was left open into an error
+    gc.collect()  # filterwarnings turns a warning about an open connection into an error
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Python has no eager tasks")

@@ -1,4 +1,4 @@
-"""The storage contract on real servers: one, a cluster of three, over a client of one's own, with a near cache."""
+"""The storage contract on real servers: one server, a cluster of three, an application's client, a near cache."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -24,7 +24,7 @@ STALE = {"strict cache": timedelta(0), "patient cache": timedelta(seconds=60)}
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """One event loop for all that use a client."""
+    """One event loop for all tests that share a client."""
     return "asyncio"
 
 
@@ -54,7 +54,7 @@ async def test_the_contract_holds(
         await check(rig_of(shared, client))
         return
     cache = NearCache(max_stale=STALE[kind]) if kind in STALE else None
-    async with aclosing(RedisStorage(client, near_cache=cache)) as storage:  # of its own: nobody else watches
+    async with aclosing(RedisStorage(client, near_cache=cache)) as storage:  # which nobody else watches
         await storage.open()
         await check(rig_of(storage, client))
 
@@ -66,5 +66,5 @@ async def test_a_move_between_nodes_takes_longer_than_the_ttl_and_is_done(nodes:
             version = await made(storage, f"old-{number}")
             return await storage.move(f"old-{number}", f"new-{number}", b"", 0.001, version=version)
 
-        moved = await asyncio.gather(*[move(number) for number in range(300)])  # many, so that each takes its time
+        moved = await asyncio.gather(*[move(number) for number in range(300)])  # many, so that each takes long
         assert {type(version) for version in moved} == {int}

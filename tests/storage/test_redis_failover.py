@@ -50,7 +50,7 @@ async def test_the_contract_holds_through_sentinel_with_a_failover_in_the_middle
                     await made(storage, "kept", b"kept", 1000)
                     assert master.do("WAIT", 1, 1000) == 1
                     await raw.aclose()
-                    sentinels[0].signal(signal.SIGSTOP)  # it was on the same machine
+                    sentinels[0].signal(signal.SIGSTOP)  # as if it ran on the same machine
                     master.kill()
                     await answered(lambda: storage.create("probe", b"", 10), 15)
                     raw = client_of(replica.port)
@@ -81,9 +81,9 @@ async def test_a_master_that_was_demoted_is_left_for_the_new_one() -> None:
         await stopped.aclose()
         sentinels[0].do("SENTINEL", "FAILOVER", "main")
         await asyncio.to_thread(until, lambda: replica.do("ROLE")[0] == b"master", 20)
-        # What the old master still takes until it is told is lost with it: nothing of ours can know.
+        # Writes that the old master accepts before it is demoted are lost with it; no client can know this.
         master.do("REPLICAOF", "127.0.0.1", replica.port)  # as a sentinel does some seconds later
-        # The old master is alive and on our connection: it says READONLY once, then we are elsewhere.
+        # The storage is still connected to the old master. After one READONLY it connects to the new one.
         await answered(lambda: storage.create("probe", b"", 10), 15)
         assert replica.do("EXISTS", "probe") == 1
         assert master.port != replica.port
@@ -127,7 +127,7 @@ async def test_a_slot_that_moves_is_followed_under_load(nodes: list[Server], end
             done = True
             await task
             assert turns > 20
-            if endpoints == "unknown-endpoint":  # the host is that of the URL, with each node's port
+            if endpoints == "unknown-endpoint":  # the storage uses the host of the URL, with each node's port
                 lines = [line for node in nodes for line in node.do("CLIENT LIST")]
                 ours = [line["laddr"].partition(":")[0] for line in lines if line["name"] == "follower"]
                 assert len(ours) >= 3
@@ -136,7 +136,7 @@ async def test_a_slot_that_moves_is_followed_under_load(nodes: list[Server], end
 
 @contextmanager
 def endpoints_of(nodes: list[Server], kind: str) -> Generator[None]:
-    """By which names the nodes redirect clients to each other."""
+    """Let the nodes redirect clients to each other by names of this kind."""
     if not nodes[0].do("CONFIG", "GET", "cluster-preferred-endpoint-type"):
         if kind != "ip":
             pytest.skip("before 7.0 servers redirect by address only")
@@ -235,7 +235,7 @@ async def test_on_a_cluster_a_cancelled_move_is_whole(nodes: list[Server]) -> No
 
 
 async def test_on_a_cluster_a_deletion_waits_for_replicas_too(nodes: list[Server]) -> None:
-    # These nodes have no replica: a deletion is done, and says that no replica confirmed it.
+    # These nodes have no replica: a deletion is done, and then raises because no replica has confirmed it.
     async with storage_on(nodes, wait_replicas=1, wait_timeout=timedelta(milliseconds=20)) as storage:
         keys = [next(keys_on(node)) for node in range(3)]
         await storage.create(keys[0], b"", 100)
@@ -263,7 +263,7 @@ async def test_a_cluster_node_that_is_away_costs_its_slots_only_until_another_on
             own[2].kill()
             for node in own[:2]:
                 node.do("CLUSTER", "DELSLOTS", *range(10923, 16384))
-            own[1].do("CLUSTER", "ADDSLOTS", *range(10923, 16384))  # as a replica that takes over
+            own[1].do("CLUSTER", "ADDSLOTS", *range(10923, 16384))  # as when a replica takes over
             await answered(lambda: storage.create(there, b"", 10), 15)
             await storage.aclose()
 
@@ -288,7 +288,7 @@ async def test_a_node_that_stands_still_does_not_keep_the_others_from_serving() 
             session = await answered(store.create, 15)
             for node in own:
                 node.signal(signal.SIGSTOP)
-            for call in (store.create, session.destroy):  # of several steps, which go on when their time is over
+            for call in (store.create, session.destroy):  # they have several steps, which go on after the timeout
                 began = time.monotonic()
                 with pytest.raises(StorageUnavailable):
                     await call()
@@ -298,7 +298,7 @@ async def test_a_node_that_stands_still_does_not_keep_the_others_from_serving() 
             await patient.aclose()
 
 
-# -- a single server behind a proxy, or a name, that leads to another one from now on
+# -- a single server behind a proxy, or a name, that begins to lead to another server
 
 
 @pytest.mark.parametrize("age", ["young", "old"])
@@ -357,6 +357,6 @@ async def test_a_server_that_stays_a_replica_is_asked_for_few_new_connections() 
             while time.monotonic() - began < 2:
                 with pytest.raises(WritesRefused, match="this server is a replica"):
                     await storage.create("a", b"", 100)
-                assert await storage.load("a") is None  # it is still read from
+                assert await storage.load("a") is None  # reads still work
                 await asyncio.sleep(0.005)
             assert proxy.connections <= 2 + 2 / YOUNG

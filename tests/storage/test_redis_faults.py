@@ -44,7 +44,7 @@ async def test_kill_9_and_restart_under_load_loses_nothing_that_was_acknowledged
             writers = [asyncio.create_task(write(number)) for number in range(20)]
             for _ in range(3):
                 enough = len(acknowledged) + 100
-                await comes_true(lambda: len(acknowledged) >= enough)  # noqa: B023 - awaited at once
+                await comes_true(lambda: len(acknowledged) >= enough)  # noqa: B023 - awaited immediately
                 server.kill()
                 await asyncio.to_thread(server.start)
                 await answered(storage.check)
@@ -88,7 +88,7 @@ async def test_a_reset_in_mid_reply_fails_writes_and_repeats_reads(server: Serve
         with pytest.raises(StorageUnavailable) as caught:
             await storage.replace("k", b"new", 1000, version=at)
         assert caught.value.__cause__ is not None
-        # Its outcome was unknown to us; the server had carried it out, and once only.
+        # Its outcome was unknown to the storage; the server had carried it out.
         assert (await record_at(storage, "k")).data == b"new"
 
 
@@ -130,13 +130,13 @@ async def test_a_deletion_waits_for_the_replicas_that_were_asked_for() -> None:
             try:
                 with pytest.raises(WritesRefused, match="0 of 1 replicas"):
                     await storage.delete("b")
-                await SessionStore(SessionConfig(storage=storage)).start()  # as with other servers without replicas
-                # Done on the master all the same; and others are not held up by the wait.
+                await SessionStore(SessionConfig(storage=storage)).start()  # goes on, as on any WritesRefused
+                # The master has deleted it nevertheless, and the wait does not hold up other calls.
                 assert await plain.load("b") is None
                 assert await storage.load("b") is None
             finally:
                 replica.signal(signal.SIGCONT)
-            # Deleting again asks again: it finds nothing, and answers for the one before.
+            # Another delete waits for the replicas again: it finds nothing, and confirms the first one.
             assert await patient.delete("b") == 0
             assert replica.do("EXISTS", "b") == 0
 
@@ -156,7 +156,7 @@ async def test_the_time_limit_follows_the_client(server: Server) -> None:
 
 @pytest.mark.proves("AT-109", "ASVS 15.4.2")
 async def test_a_server_that_is_killed_while_a_record_moves_keeps_one_key() -> None:
-    """As the last login before a crash: the old ID or the new one is valid, never none and never both."""
+    """Like a login just before a crash: either the old ID is valid or the new one, never none and never both."""
 
     async def move(storage: RedisStorage, turn: int, moved: list[int]) -> None:
         version = await made(storage, f"{turn}:0", owner="u")
@@ -184,11 +184,11 @@ async def test_a_server_that_is_killed_while_a_record_moves_keeps_one_key() -> N
                 assert await storage.delete(live) == 1
 
 
-# -- how often, and for how long
+# -- how often it connects, and how long it waits
 
 
 async def test_a_server_that_ends_every_connection_is_not_connected_to_for_each_call(server: Server) -> None:
-    """Between two attempts to connect there is a pause of up to half a second; meanwhile calls fail at once."""
+    """Between two attempts to connect there is a pause of up to half a second; meanwhile calls fail immediately."""
     async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
         began = time.monotonic()
         for _ in range(200):

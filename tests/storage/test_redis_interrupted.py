@@ -44,12 +44,12 @@ CALLS: dict[str, Callable[[RedisStorage, int], Awaitable[object]]] = {
     "delete": lambda storage, _: storage.delete(KEY),
 }
 REPEATED = {"renew", "owned_keys", "touch"}
-REPEATED_ON_A_CLUSTER = REPEATED | {"create", "replace"}  # begins with the entry in the index, which may be sent twice
+REPEATED_ON_A_CLUSTER = REPEATED | {"create", "replace"}  # these first write the index, which may be sent twice
 
 
 @contextmanager
 def blocked(servers: list[Server]) -> Generator[None]:
-    """A script that does not end keeps each server busy; it may be killed, because it has written nothing."""
+    """Keep each server busy with an endless script, which can be killed because it has written nothing."""
 
     def spin(server: Server) -> None:
         client: Any = blocking.Redis(port=server.port, socket_timeout=60)
@@ -75,7 +75,7 @@ def blocked(servers: list[Server]) -> Generator[None]:
 
 def is_busy(server: Server) -> bool:
     try:
-        server.do("DBSIZE")  # no key: a cluster would redirect before it says so
+        server.do("DBSIZE")  # a command with a key could be redirected first
     except blocking.ResponseError as exc:
         return "BUSY" in str(exc)
     return False
@@ -116,7 +116,7 @@ def carried_out(servers: list[Server]) -> int:
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "load"])
 async def test_a_connection_that_is_killed_in_the_middle_of_a_call(servers: list[Server], name: str) -> None:
     async with bounded_on(servers) as storage:
-        await storage.check()  # only the first one sends a script
+        await storage.check()  # only the first check sends a script
         at = await made(storage, KEY, owner=OWNER)
         await storage.load(KEY, renew=1000)
         for server in servers:
@@ -134,13 +134,13 @@ async def test_a_connection_that_is_killed_in_the_middle_of_a_call(servers: list
             return
         with pytest.raises(StorageUnavailable):
             await call
-        # After several connections that ended at once, the next attempt waits for a while.
+        # After several connections that ended immediately, the storage pauses before the next attempt.
         await answered(storage.check)
         stored = await record_at(storage, KEY)
-        assert (stored.data, stored.version) == (b"data", at), "the call ended with its connection"
+        assert (stored.data, stored.version) == (b"data", at), "a call whose connection was killed has written"
         assert await storage.load("session:b") is None
         assert await storage.load("session:c") is None
-        assert carried_out(servers) - before <= (0 if len(servers) == 1 else 1), "it was sent again"
+        assert carried_out(servers) - before <= (0 if len(servers) == 1 else 1), "the call was sent again"
 
 
 async def test_loads_end_in_time_while_connections_are_killed_all_the_time(servers: list[Server]) -> None:

@@ -1,4 +1,4 @@
-"""The near cache of RedisStorage on real servers: what is answered at once, what it costs, and what empties it."""
+"""The near cache of RedisStorage on real servers: what it answers by itself, what it costs, and what empties it."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ Change = Callable[[RedisStorage, int], Coroutine[Any, Any, object]]
 
 
 def at_once(storage: RedisStorage, key: str) -> bytes | None:
-    """The data that a load gets without waiting; None: it has to wait."""
+    """The data that a load returns without waiting, or None if it has to wait."""
     assert storage.answer_now is not None
     for asks_the_server in (Load(key, uncached=True), Load(key, 900)):
         assert storage.answer_now(asks_the_server) is LATER
@@ -54,7 +54,7 @@ async def caching(server: Server, settings: NearCache = PATIENT) -> AsyncGenerat
 
 
 def commands(server: Server) -> dict[str, int]:
-    """What the server was asked since it was last asked this."""
+    """How often the server was sent each of some commands since the last call of this function."""
     told = server.do("INFO", "commandstats")
     server.do("CONFIG", "RESETSTAT")
     return {name: told[f"cmdstat_{name}"]["calls"] for name in ("get", "ping", "evalsha") if f"cmdstat_{name}" in told}

@@ -1,4 +1,4 @@
-"""Owners on real servers: an index that was lost is mended by use, and thousands of sessions end in a few trips."""
+"""Owners on real servers: using a session mends a lost index, and thousands of sessions end in a few trips."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emp
 
 
 async def read(session: Session) -> None:
-    """A use that writes nothing: the idle clock is due, and is renewed."""
+    """Use a session without a change: its idle clock is due, so it is renewed."""
     await session.save()
 
 
@@ -33,7 +33,7 @@ async def test_a_lost_index_is_mended_by_the_sessions_own_next_use(
         async with store:
             session = await store.create({"n": 1}, owner="ada")
             assert session.id is not None
-            await client.expire(f"session:{session.handle}", 600)  # it was used twenty minutes ago
+            await client.expire(f"session:{session.handle}", 600)  # as if it was used twenty minutes ago
             assert await client.delete("session:ada:sessioncore-index") == 1  # as an eviction does
             assert await store.revoke_all("ada") == 0
             await use(await store.get_by_id(session.id))
@@ -71,7 +71,7 @@ async def test_more_sessions_of_one_owner_than_fit_in_a_batch_are_listed_and_hea
     async with storage_at(server.port) as storage:
         keys = [f"k{n}" for n in range(1234)]
         await asyncio.gather(*(storage.create(key, b"", 100, owner="u") for key in keys))
-        server.do("DEL", *keys[:100])  # as an eviction does: the index is not told
+        server.do("DEL", *keys[:100])  # as an eviction does, which leaves the index unchanged
         server.do("RPUSH", keys[0], "of another program")
         assert sorted(await storage.owned_keys("u")) == sorted(keys[100:])
         assert server.do("ZCARD", "u:sessioncore-index") == 1134

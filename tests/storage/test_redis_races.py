@@ -1,4 +1,4 @@
-"""Many callers at once: cancellations, parallel writers from two processes, and any order of calls."""
+"""Many callers at the same time: cancellations, parallel writers from two processes, and any order of calls."""
 
 import asyncio
 import gc
@@ -42,7 +42,7 @@ async def test_ten_thousand_cancelled_requests_mix_up_no_replies(server: Server)
                 assert await storage.owned_keys(f"u{user}") == [f"k{user}"]
             answered += 1
 
-        # Cancellations fall anywhere in a wave however fast the machine is: the wave before says how long one takes.
+        # Tasks are cancelled at any moment of a wave, however fast the machine is: the wave before was timed.
         loop, took, cancelled, waves = asyncio.get_running_loop(), 0.01, 0, scaled(100)
         for _ in range(waves):
             began = loop.time()
@@ -126,7 +126,7 @@ async def test_any_order_of_calls_agrees_with_the_model_and_each_key_ends(seed: 
                 await model.compare()
                 check_ends(servers)
         await storage.delete(*KEYS)
-        # An index that lags may stay for its time; nothing else does.
+        # An index may stay until it expires; nothing else may.
         check_ends(servers)
         left = [key for each in servers for key in each.do("KEYS", "*")]
         assert all(key.endswith(b":sessioncore-index") for key in left)
@@ -146,7 +146,7 @@ def check_ends(servers: list[Server]) -> None:
                 values[key] = each.do("GET", key)
     assert all(0 < end <= 910_000 for end in ends.values())
     for index, members in indexes.items():
-        # Only what the record itself confirms: on a cluster an entry may be left of a write that was refused.
+        # Only entries that the record confirms count: on a cluster a write that was refused may leave an entry.
         owner = index.removesuffix(b":sessioncore-index")
         records = {member: values.get(member, b"") for member in members}
         theirs = [key for key, value in records.items() if value[:2] == MARK and unpack(value)[1] == owner]

@@ -1,4 +1,4 @@
-"""What a server may say no to, and what the caller then learns: real servers, each in the state in question."""
+"""What a server may refuse, and what the caller then learns: real servers, each in the state in question."""
 
 import asyncio
 import re
@@ -59,7 +59,7 @@ async def test_out_of_memory_is_unavailable_and_changes_nothing() -> None:
             assert await storage.load("new") is None
             assert await storage.owned_keys("u") == ["k"]
             assert await storage.owned_keys("w") == []
-            # What ends or prolongs sessions needs no memory.
+            # To end or prolong a session needs no memory.
             assert await storage.touch("k", 500)
             assert await storage.delete("k", "k2") == 2
 
@@ -99,7 +99,7 @@ async def test_another_type_at_the_key_of_an_index_is_an_error_that_says_what_to
 
 async def test_the_error_names_a_database_that_the_server_does_not_have(server: Server) -> None:
     storage = RedisStorage.from_url(f"redis://127.0.0.1:{server.port}/99")
-    for _ in range(2):  # while it rests after the first attempt, too
+    for _ in range(2):  # the second time in the pause after the first attempt
         with pytest.raises(StorageUnavailable, match=r"DB index is out of range.*URL") as caught:
             await storage.check()
         assert "network" not in str(caught.value)
@@ -117,7 +117,7 @@ async def test_the_error_names_a_missing_or_wrong_password_and_never_shows_it(ki
         assert caught.value.__cause__ is not None
         assert "network" not in str(caught.value)
         wrong = RedisStorage(client_of(server.port, kind, password="a-wrong-one", retry=impatient))
-        for _ in range(2):  # while it rests after the first attempt, too
+        for _ in range(2):  # the second time in the pause after the first attempt
             with pytest.raises(StorageUnavailable, match=r"user and password.*URL") as caught:
                 await wrong.load("k")
             assert "network" not in str(caught.value)
@@ -195,7 +195,7 @@ async def test_the_error_names_a_cluster_with_a_plain_url(nodes: list[Server], o
 async def test_the_error_has_the_servers_own_words(options: tuple[str, ...], said: str, kind: Any) -> None:
     first: Any
     with one_server(*options) as server, blocking.Redis(port=server.port, protocol=2) as first:
-        until(first.ping)  # it stays connected: where `maxclients` is one, there is no room for another
+        until(first.ping)  # it stays connected, so with a `maxclients` of one there is no room for another
         async with client_of(server.port, kind, protocol=3, retry=Retry(NoBackoff(), 0)) as client:
             storage = RedisStorage(client)
             with pytest.raises(StorageError, match=said) as caught:
@@ -219,4 +219,4 @@ async def test_the_error_says_what_listens_at_an_address_if_anything_does(server
             await storage.check()
     assert not isinstance(caught.value, WritesRefused)
     assert "hunter2" not in str(caught.value)
-    assert "=" not in str(caught.value), "a repr"
+    assert "=" not in str(caught.value), "the error contains a repr"

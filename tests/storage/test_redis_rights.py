@@ -1,4 +1,4 @@
-"""All or nothing: without any one right, or with an index of any other type, a call works or changes nothing."""
+"""All or nothing: if any one right is missing, or the index has another type, a call works or changes nothing."""
 
 import asyncio
 import re
@@ -32,7 +32,7 @@ SCRIPTS = [
 ]
 IN_SCRIPTS = {name.decode() for each in SCRIPTS for name in re.findall(rb"call\('([A-Z]+)'", each.text)}
 CALLS_SEND = {"GET", "PTTL", "SET", "SCAN", "EVAL", "EVALSHA"}
-OUTSIDE = CALLS_SEND | {"PING", "WAIT", "CLIENT|TRACKING", "CLIENT|CACHING"}  # what the storage sends by itself
+OUTSIDE = CALLS_SEND | {"PING", "WAIT", "CLIENT|TRACKING", "CLIENT|CACHING"}  # what the storage sends outside scripts
 RIGHTS = sorted(name.lower() for name in IN_SCRIPTS | CALLS_SEND)
 ENDING = {"evalsha", "getrange", "unlink"}  # the rights without which nothing can be ended
 
@@ -43,7 +43,7 @@ OTHER_TYPES: dict[str, tuple[str, ...]] = {
     "set": ("SADD", INDEX, "x"), "stream": ("XADD", INDEX, "1-1", "x", "y"),
 }  # fmt: skip
 
-# In one trip, since all is looked at some thousand times.
+# In one trip, because the tests look at everything some thousand times.
 LOOK = """
 local said = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
@@ -59,7 +59,7 @@ return said
 Versions: TypeAlias = dict[str, int]
 Call: TypeAlias = Callable[[RedisStorage, Versions], Coroutine[Any, Any, Any]]
 World: TypeAlias = dict[bytes, tuple[Any, int]]
-EXPECTED: dict[Call, tuple[Any, dict[bytes, tuple[bytes | None, bytes]]]] = {}  # the same whatever is missing
+EXPECTED: dict[Call, tuple[Any, dict[bytes, tuple[bytes | None, bytes]]]] = {}  # with all rights
 
 
 def replace(key: str, owner: str | None) -> Call:
@@ -115,14 +115,14 @@ class House:
         self.admin.zadd(INDEX, {"session:dead": time.time() * 1000 + 600_000})
 
     def world(self) -> World:
-        """All there is, by key: what stands there and its milliseconds left."""
+        """Everything on the server: for each key, its value and the milliseconds that it has left."""
         return {
             key: (dict(zip(value[::2], map(float, value[1::2]), strict=True)) if kind == b"zset" else value, left)
             for key, kind, left, value in self.admin.eval(LOOK, 0)
         }
 
     def meaning(self) -> dict[bytes, tuple[bytes | None, bytes]]:
-        """The records with owner and data; each must be in its owner's index, if that is one, and not outlive it."""
+        """The records with owner and data. None may outlive its owner's index, if that is one, or its entry there."""
         said: dict[bytes, tuple[bytes | None, bytes]] = {}
         world = self.world()
         for key, (value, left) in world.items():
@@ -158,12 +158,12 @@ def assert_unchanged(before: World, after: World) -> None:
     for key, (value, left) in before.items():
         there, now = after[key]
         assert abs(left - now) < 2000
-        # Milliseconds pass, also between a call and what it takes back.
+        # Some milliseconds pass, even if a call takes back what it has written.
         assert there == (pytest.approx(cast("Any", value), abs=2000) if isinstance(value, dict) else value)
 
 
 async def assert_all_or_nothing(house: House, call: Call, spoil: Callable[[], object]) -> bool:
-    """Carry out a call with and without what is missing; True if it failed for that."""
+    """Make a call with all rights, and again when something is missing; return True if it then fails."""
     if call not in EXPECTED:
         await house.furnish()
         EXPECTED[call] = await call(house.every, house.at), house.meaning()
@@ -199,9 +199,9 @@ async def test_a_call_without_a_right_works_or_changes_nothing(server: Server, r
             here.admin.execute_command("ACL", "SETUSER", "web", f"-{right}")
 
         if right == "eval":
-            EXPECTED.clear()  # each call is made with all rights first: the server knows its script then
+            EXPECTED.clear()  # so each call is made with all rights first, and the server knows its script
         failed = {name for name, call in CALLS.items() if await assert_all_or_nothing(here, call, spoil)}
-        # What the right is for is refused; where only an entry without a record would stay, nothing is.
+        # At least one call fails, unless at worst an index entry without a record would stay.
         assert bool(failed) is (right not in {"zrem", "zrangebyscore", "scan", "eval"})
         assert bool(failed & {"delete", "delete all"}) is (right in ENDING)
 

@@ -1,4 +1,4 @@
-"""What a cluster makes of a missing right, or of another type at an index's key: it takes back what one call can."""
+"""A missing right, or an index of another type, on a cluster: a call that fails undoes what it can."""
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
@@ -100,7 +100,7 @@ async def test_a_record_is_not_prolonged_or_changed_where_its_index_cannot_be(
 async def test_without_a_look_at_records_no_move_leaves_a_new_one_and_no_list_leaves_one_out(
     nodes: list[Server], admin: Any, storage: RedisStorage
 ) -> None:
-    """Revoking all sessions of an owner would be answered as done, and one of them would live on."""
+    """Otherwise revoking all sessions of an owner would report success, and one of them would live on."""
     assert key_slot(OLD.encode()) != key_slot(NEW.encode())
     at = await made(storage, OLD, ttl=500, owner=ADA)
     before = admin.get(OLD)

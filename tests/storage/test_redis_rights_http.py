@@ -1,4 +1,4 @@
-"""Without any one right, a request is answered with an error, or its session is there: never a 200 without it."""
+"""If any one right is missing, a request gets an error, or its changes are stored; a 200 always means the latter."""
 
 from typing import Any
 
@@ -58,9 +58,9 @@ async def test_a_request_without_a_right_is_an_error_or_keeps_its_session(server
                 server.do("ACL", "SETUSER", "web", f"+{right}")
                 now = (await client.get("/")).text
                 if answered == 200:
-                    assert now == then, "a 200 is kept"
+                    assert now == then, "after a 200 the changes are stored"
                 else:
                     assert answered in {500, 503}
-                    assert (now, dict(client.cookies)) == (was, cookies), "an error has changed nothing"
+                    assert (now, dict(client.cookies)) == (was, cookies), "after an error nothing has changed"
     finally:
         await storage.aclose()

@@ -1,4 +1,4 @@
-"""A server that a test starts is its own, also when another process was faster to take the port."""
+"""A test that starts a server talks to that server, even if another process has taken the port first."""
 
 from pathlib import Path
 

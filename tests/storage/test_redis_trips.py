@@ -35,7 +35,7 @@ class Counted:
 
 async def test_each_call_is_one_round_trip(server: Server) -> None:
     async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
-        await walk(storage)  # connects, and teaches the server our scripts
+        await walk(storage)  # connects, and loads the scripts into the server
         trips = Counted(proxy)
         await storage.load("missing")
         assert trips() == 1
@@ -80,9 +80,9 @@ async def test_sixty_four_loads_share_a_few_round_trips(server: Server) -> None:
 
 @pytest.mark.proves("AT-108")
 async def test_five_hundred_callers_wait_their_turn_on_one_connection(server: Server) -> None:
-    patient = timedelta(seconds=60)  # on a busy machine all this may look like silence
+    patient = timedelta(seconds=60)  # long, because a busy machine may need some seconds
     async with proxy_to(server.port) as proxy, storage_at(proxy.port, timeout=patient) as storage:
-        # From cold: the connection itself is opened under the rush.
+        # The connection is not open yet: these calls open it.
         loaded = await asyncio.gather(*(storage.load(f"k{number}") for number in range(500)))
         assert loaded == [None] * 500
         made_ = await asyncio.gather(*(storage.create(f"k{number}", b"x" * 5000, 10) for number in range(5000)))
@@ -92,7 +92,7 @@ async def test_five_hundred_callers_wait_their_turn_on_one_connection(server: Se
 
 @contextmanager
 def overheard(server: Server) -> Generator[list[str]]:
-    """What clients say to the server while the block lasts; the list is complete after it."""
+    """The commands that clients send to the server during the block; the list is complete after it."""
     said: list[str] = []
     listening = threading.Event()
 
@@ -117,7 +117,7 @@ def overheard(server: Server) -> Generator[list[str]]:
 
 @pytest.mark.proves("P6", "AT-136")
 async def test_redis_is_never_told_an_id(server: Server) -> None:
-    """So neither MONITOR nor a snapshot, an append-only file or a replica has one."""
+    """So no ID can be in MONITOR, in a snapshot, in an append-only file or on a replica."""
     with overheard(server) as said:
         async with SessionStore(SessionConfig(storage=RedisStorage.from_url(server.url))) as store:
             session = await store.create({"k": "v"}, owner="u")
@@ -127,7 +127,7 @@ async def test_redis_is_never_told_an_id(server: Server) -> None:
                 await again.login("u")
                 ids.append(again.id)
             assert await store.sessions_of("u")
-            assert await store.delete(ids[0])  # follows to where the session is now
+            assert await store.delete(ids[0])  # follows the tombstone to the session's new key
     assert f"session:{handle}" in "".join(said)
     assert not [line for line in said if any(sid in line for sid in ids)]
 

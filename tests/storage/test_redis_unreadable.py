@@ -20,7 +20,7 @@ GARBAGE = (b"", b"x", b"S\x01short", b"S\x02" + bytes(40), b"a text of some leng
 @pytest.mark.proves("AT-58", "AT-63")
 @pytest.mark.parametrize("kind", [Redis, Own, RedisCluster])
 async def test_a_foreign_value_is_unreadable_and_stays(kind: Any, server: Server, nodes: list[Server]) -> None:
-    """A record without an expiry is in the contract kit, as are more calls on one value."""
+    """The contract kit tests a record without an expiry, and more calls on one value."""
     port = nodes[0].port if kind is RedisCluster else server.port
     async with client_of(port, kind) as client, aclosing(RedisStorage(client)) as storage:
         await client.rpush("a list", "item")

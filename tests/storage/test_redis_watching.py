@@ -1,7 +1,7 @@
-"""Every change of a watched record is reported before a confirmation returns, whatever becomes of the connection.
+"""Every change of a watched record is reported before a confirmation returns, even if the connection is lost.
 
-What is lost may be reported at any time; so these tests ask only that it is reported, and that what is
-watched again afterwards is reported again.
+A loss may be reported at any time. So these tests require only that it is reported, and that keys which are
+watched again afterwards are reported again.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis]
-SHORT = timedelta(seconds=2)  # a busy machine is no loss
+SHORT = timedelta(seconds=2)  # long enough that a busy machine does not look like a loss
 
 
 class Reports:
@@ -56,7 +56,7 @@ class Reports:
         await asyncio.wait_for(self._one.wait(), 10)
 
     async def assert_reported_again(self, change: Callable[[str], Awaitable[object]]) -> None:
-        """After a loss: what is watched on the connection that there is now is reported at its next change."""
+        """Check after a loss that a key which is watched on the new connection is reported when it changes."""
         await answered(self.storage.check)
         await self.storage.delete("again")
         await made(self.storage, "again")
@@ -155,7 +155,7 @@ async def replace(_: Server, proxy: Proxy, reports: Reports) -> None:
     try:
         await reports.storage.load("other")
         assert not write.done()
-        assert reports.keys, "what takes over reports before it serves"
+        assert reports.keys, "the fresh connection reports all keys before it is used"
     finally:
         await asyncio.wait([write])
         assert isinstance(write.exception(), StorageUnavailable)
@@ -255,7 +255,7 @@ async def test_nothing_is_tracked_before_something_is_watched_and_confirmations_
         for _ in range(3):
             await asyncio.sleep(0)
         await asyncio.gather(first, storage.confirm())
-        assert stats(server, "ping") - before == 3, "who asks later must not share what was sent before"
+        assert stats(server, "ping") - before == 3, "a later confirmation must not share a PING that was sent before it"
         server.do("UNLINK", "a")
         await reports.one()  # without a confirmation
 
@@ -291,7 +291,7 @@ async def test_where_changes_are_not_pushed_a_confirmation_finds_them(
         assert ("+client|tracking" in warned) is (kind in {"tracking", "caching"})
         assert ("protocol=3" in warned) is (kind == "RESP2")
         reports = Reports(storage)
-        for _ in range(2):  # the second time it is known that the server does not push
+        for _ in range(2):  # the second time the storage knows that the server does not push
             await storage.delete("a", "b", "c")
             await made(storage, "a")
             await made(storage, "b")
@@ -309,7 +309,7 @@ async def test_where_changes_are_not_pushed_a_confirmation_finds_them(
 
 
 def give(keys: list[str], source: Server, target: Server, nodes: list[Server]) -> None:
-    """Let another node have these keys' slots, in which there is nothing."""
+    """Give the slots of these keys, which are empty, to another node."""
     for key in keys:
         begin_moving(key, source, target)
         for node in (target, source, *nodes):
@@ -346,7 +346,7 @@ async def test_a_moved_slot_is_watched_on_its_new_master(nodes: list[Server], mo
         await reports.watch(key, other)
         give([other], one, two, nodes)
         give([key], two, one, nodes)
-        await storage.load(key)  # it is redirected, and learns of both
+        await storage.load(key)  # it is redirected, so the storage learns of both moves
         assert sorted(reports.keys) == sorted([key, other])
 
         await reports.watch(key, other)
@@ -371,7 +371,7 @@ async def test_the_loss_of_a_node_is_reported_for_its_keys_only(nodes: list[Serv
         os.kill(nodes[2].pid, signal.SIGSTOP)
         try:
             await reports.watch(here)
-            await storage.confirm()  # that node has no watched key
+            await storage.confirm()  # the stopped node has no watched key
         finally:
             os.kill(nodes[2].pid, signal.SIGCONT)
         await storage.aclose()

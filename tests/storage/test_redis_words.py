@@ -17,7 +17,7 @@ from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis._errors import AclDenied, ErrorReply, error_of
 from sessioncore.storage.redis.records import _format as fmt
 
-# What 6.2 and 7 say of the same thing.
+# The same errors in the words of 6.2 and of 7.
 OOM = [
     "OOM command not allowed when used memory > 'maxmemory'.",
     "ERR Error running script (call to f_ab12): @user_script:3: @user_script: 3: -OOM command not allowed when used",
@@ -108,7 +108,7 @@ def test_a_record_comes_back_from_its_value(version: int, owner: bytes | None, d
 def test_a_pattern_matches_the_prefix_letter_by_letter(prefix: str, key: str) -> None:
     pattern = fmt.glob_of(prefix.encode()).decode()
     assert pattern.endswith("*")
-    # Redis' glob with every special letter escaped is that text itself.
+    # A Redis pattern in which every special character is escaped matches that text only.
     assert re.sub(r"\\(.)", r"\1", pattern[:-1]) == prefix
     assert key.startswith(prefix) == fnmatch.fnmatchcase(key, _for_fnmatch(prefix) + "*")
 
