@@ -1,4 +1,4 @@
-"""The kit at work on capabilities: storages that break one promise each, and the check by which each is caught."""
+"""The kit on capabilities: storages that break one promise each, and the checks that catch them."""
 
 import fnmatch
 import itertools

@@ -41,7 +41,7 @@ async def test_the_contract_holds(rig_name: str, check: Check, tmp_path: Path) -
 @pytest.mark.parametrize("check", [check for check in STORAGE_CHECKS if check.race])
 @pytest.mark.parametrize(("rig_name", "anyio_backend"), [("sqlite", "trio")])
 async def test_the_contract_of_parallel_callers_holds(rig_name: str, check: Check, tmp_path: Path) -> None:
-    """On trio the statements are the same: only who waits for whom, and who is cancelled where, may differ."""
+    """The statements are the same on trio; only who waits for whom, and who is cancelled where, can differ."""
     await test_the_contract_holds(rig_name, check, tmp_path)
 
 
@@ -75,7 +75,7 @@ def test_each_check_of_the_kit_is_shown_a_fault_that_it_must_notice() -> None:
 
 
 def test_each_storage_lacks_these_capabilities_only() -> None:
-    """A check of what a storage does not declare is skipped, so a capability that got lost would not be noticed."""
+    """A check of a capability that a storage does not declare is skipped, so nobody would notice a lost declaration."""
     kept = set[type]().union(*(check.needs for check in STORAGE_CHECKS))
     assert kept - MemoryStorage.capabilities == {Opens, SpreadsKeys}
     assert kept - RedisStorage.capabilities == set()

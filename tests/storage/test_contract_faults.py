@@ -1,4 +1,4 @@
-"""The kit at work on the seven calls: a storage with one wrong piece of code, and the checks by which it is caught."""
+"""The kit on the seven calls: a storage with one wrong piece of code, and the checks that catch it."""
 
 import inspect
 import textwrap
@@ -14,7 +14,7 @@ from sessioncore.testing import ManualClock
 
 pytestmark = [pytest.mark.anyio, ONE_LOOP]
 
-WITHOUT_LOCK = {"async with self._lock:": "if True:"}  # what is found may have changed when it is written
+WITHOUT_LOCK = {"async with self._lock:": "if True:"}  # a record that was found may change before the write
 
 # The function, what is wrong in it, and the checks that must notice it.
 FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
@@ -121,7 +121,7 @@ FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
 
 
 def broken(function: str, faults: dict[str, str]) -> Any:
-    """The storage with this function as it should not be."""
+    """The storage with these faults in this function."""
     storage = SevenCallStorage if function in vars(SevenCallStorage) else ServerStorage
     code = textwrap.dedent(inspect.getsource(getattr(storage, function)))
     for right, wrong in faults.items():

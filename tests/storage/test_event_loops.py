@@ -57,7 +57,7 @@ async def fork():
         if not (child := os.fork()):
             for _ in range(2):
                 asyncio.run(count(sid))
-            gc.collect()  # would warn of a connection that the first one has left open
+            gc.collect()  # would warn of a connection that the first loop has left open
             os._exit(0)
         began = time.monotonic()
         status = os.waitpid(child, 0)[1]
@@ -72,7 +72,7 @@ if not (child := os.fork()):
         loop.run_until_complete(store.sessions_of("ada"))
     except StorageError as exc:
         print(exc, flush=True)
-    loop.run_until_complete(asyncio.sleep(0.2))  # and reads no replies that the parent waits for
+    loop.run_until_complete(asyncio.sleep(0.2))  # must read no replies that the parent waits for
     os._exit(0)
 slowest = 0
 while not os.waitpid(child, os.WNOHANG)[0]:
@@ -113,7 +113,7 @@ def storage(request: pytest.FixtureRequest, path: Path) -> Storage:
 
 
 async def all_live(store: SessionStore, ids: list[str]) -> list[str]:
-    """Those of the IDs that have a session."""
+    """Return the IDs that have a session."""
     live: list[str] = []
     for sid in ids:
         with suppress(SessionNotFound):
@@ -156,7 +156,7 @@ def test_threads_lose_no_update_no_end_and_no_owner(storage: Storage) -> None:
                 own.append(session.id)
             await asyncio.to_thread(together.wait, 60)
             if number == 0:
-                await store.aclose()  # also what the other loops have open
+                await store.aclose()  # also closes what the other loops have open
             await asyncio.to_thread(together.wait, 60)
 
         return main
@@ -176,7 +176,7 @@ def test_threads_lose_no_update_no_end_and_no_owner(storage: Storage) -> None:
 
 
 def on_asyncio_again_and_again(work: Work) -> None:
-    """As synchronous views do that call `asyncio.run`."""
+    """Run the work as synchronous views do, which call `asyncio.run`."""
     for _ in range(10):
         asyncio.run(work())
 
@@ -240,7 +240,7 @@ def test_each_loop_has_one_connection_to_each_server_of_redis(servers: list[Serv
             await asyncio.to_thread(together.wait, 20)
             if number == 0:
                 counted.append(open_now())
-                await storage.aclose()  # what the other loops have open is closed over there
+                await storage.aclose()  # the other loops close their own connections
             await asyncio.to_thread(together.wait, 20)
             with pytest.raises(ConnectionLost, match="closed"):  # a call that is under way opens no other connection
                 await transport.read(b"k", (b"GET", b"k"))
@@ -264,7 +264,7 @@ def test_each_loop_has_a_pool_of_its_own_and_the_first_to_come_make_the_table(po
             await asyncio.to_thread(together.wait, 20)
             if number == 0:
                 counted.append(await backends(postgres, "loops"))
-                await storage.aclose()  # the pools of the other loops, too, each in its loop
+                await storage.aclose()  # also closes the pools of the other loops, each in its loop
             await asyncio.to_thread(together.wait, 20)
             with pytest.raises(StorageUnavailable, match="is closed; `async with store:` opens it"):
                 await storage.load("0-0")
@@ -289,7 +289,7 @@ ON_SERVERS = pytest.mark.parametrize(
 
 
 def run(program: str, storage: str, request: pytest.FixtureRequest) -> subprocess.CompletedProcess[str]:
-    """Run it as a process that is told the URL of the server."""
+    """Run a program in another process, with the URL of the server as its argument."""
     url = request.getfixturevalue("postgres").dsn() if storage == "postgres" else request.getfixturevalue("server").url
     with forking("sessioncore.storage.postgres", "sessioncore.storage.redis"):
         return subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Work that is cut off in any turn of its event loop leaves nothing behind, and the next call finds all in order."""
+"""Work that is cut off in any iteration of its event loop leaves nothing behind, and the next call works."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ from sessioncore.concurrency._gather import gather
 
 
 class TurnLoop(asyncio.SelectorEventLoop):
-    """Calls `act` between two turns: after so many, counted from when they are set."""
+    """Calls `act` between two iterations: after `turns` of them, counted from when `turns` is set."""
 
     turns = 0
     act: Callable[[], object]
@@ -61,7 +61,7 @@ def interrupt(_: asyncio.Task[Any]) -> None:
 
 
 def cancel_all(main: asyncio.Task[Any]) -> None:
-    """Cancel all tasks but one, which goes on."""
+    """Cancel all tasks but the main one, which goes on."""
     for task in asyncio.all_tasks(main.get_loop()) - {main}:
         task.cancel()
 
@@ -106,7 +106,7 @@ def test_work_may_be_cut_off_in_any_turn(
 ) -> None:
     async def main(store: SessionStore, turns: int) -> bool:
         if work not in {call_twice, watch}:
-            await store.create()  # it is connected before
+            await store.create()  # so that it is connected already
         loop: Any = asyncio.get_running_loop()
         task = asyncio.ensure_future(work(store))
         loop.turns, loop.act = turns, partial(cut, asyncio.current_task())
@@ -121,10 +121,10 @@ def test_work_may_be_cut_off_in_any_turn(
         store, began = SessionStore(SessionConfig(storage=storage_from_url(url))), monotonic()
         with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=TurnLoop) as runner:
             over = runner.run(main(store, turns))
-        assert monotonic() - began < 9, "the end of the loop waited for what had been cut off, in vain"
+        assert monotonic() - began < 9, "the end of the loop waited for work that had been cut off"
         asyncio.run(store.aclose())
         assert not list(path.parent.glob("sessions.db-*")), "a connection is left"
         if over:
             break
-    gc.collect()  # only now a coroutine that was never awaited makes a warning, which fails this test
+    gc.collect()  # a coroutine that was never awaited would warn now, which would fail this test
     assert not caplog.messages

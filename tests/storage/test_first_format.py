@@ -1,8 +1,8 @@
-"""Sessions that the first format's code has stored are read, changed, moved and revoked.
+"""Sessions that were stored in the first format are read, changed, moved and revoked.
 
-The code of 0.1.0 stored what `first_format/sessions.py` lists, and the dumps beside it were made once; the history of
-that folder has the program, `make.py`. The records are loaded as they were, and the servers' clocks count from now; the
-store's clock, which judges the times within records, stands where it stood when they were written.
+The code of 0.1.0 stored the sessions of `first_format/sessions.py`. The dumps beside that file were made once, by a
+program, `make.py`, that is in the history of the folder. The servers count the ttls from now; the store's clock, which
+judges the times within the records, shows the time at which they were written.
 """
 
 import json
@@ -57,7 +57,7 @@ async def in_postgres(server: PostgresServer) -> AsyncGenerator[Storage, None]:
 
 @asynccontextmanager
 async def in_redis(servers: list[Server], kind: type) -> AsyncGenerator[Storage, None]:
-    """On a cluster the records of that time are the same, each on the node of its key."""
+    """The records in one server or in a cluster, which has the same ones, each on the node of its key."""
     for server in servers:
         server.do("FLUSHALL")
     dump = json.loads((DUMPS / "redis.json").read_text(encoding="utf-8"))
@@ -113,7 +113,7 @@ async def devices(store: SessionStore, owner: str = "ada") -> set[str]:
 
 
 async def expect(store: SessionStore, sid: str, name: str, **changed: Any) -> None:
-    """Compare a session with what was stored, the types of all values included."""
+    """Compare a session with what was stored, including the types of all values."""
     session, stored = await store.get_by_id(sid), SESSIONS[name]
     data = {key: session[key] for key in session if key != "vanished"}
     assert exact_text(data) == exact_text({**stored.data, **changed})

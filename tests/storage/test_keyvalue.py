@@ -1,4 +1,4 @@
-"""Any py-key-value store: what it can keep of the contract, and what it says that it cannot."""
+"""Any py-key-value store: what it keeps of the contract, and what it reports that it cannot keep."""
 
 import asyncio
 import importlib.util
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Plain:
-    """A store of the smallest kind: a dictionary that lists nothing, and may be told to fail."""
+    """A minimal store: a dictionary that cannot list its keys, and that a test can make fail."""
 
     def __init__(self) -> None:
         self.values: dict[tuple[str | None, str], dict[str, Any]] = {}
@@ -59,7 +59,7 @@ class Plain:
 
 
 def foreign_value_in(store: KeyValueStore) -> Callable[[str], Awaitable[None]]:
-    """What puts a value of another program into this store."""
+    """Return a function that puts another program's value into this store."""
 
     async def make_unreadable(key: str) -> None:
         await store.put(name_of(key), {"data": 7}, collection="sessioncore", ttl=1000)
@@ -67,7 +67,7 @@ def foreign_value_in(store: KeyValueStore) -> Callable[[str], Awaitable[None]]:
     return make_unreadable
 
 
-# A store that lists nothing refuses `clear`.
+# A store that cannot list its keys refuses `clear`.
 WITHOUT_CLEAR = [check for check in STORAGE_CHECKS if Clears not in check.needs]
 
 
@@ -119,7 +119,7 @@ async def test_purge_drops_what_the_store_would_keep_longer() -> None:
     storage = KeyValueStorage(store, clock=clock)
     await storage.create("dead", b"x", 100)
     await storage.create("live", b"x", 300)
-    half_moved = Record(b"x", 1, clock() + 300, None, replaces="live")  # in another process
+    half_moved = Record(b"x", 1, clock() + 300, None, replaces="live")  # as a move in another process leaves it
     await store.put("moving", half_moved.pack(), collection="sessioncore")
     clock.advance(200)
     assert await storage.purge_expired() == 1
@@ -285,7 +285,7 @@ async def test_a_native_cancellation_in_a_move_leaves_one_record() -> None:
         at = (await record_at(storage, key)).version
 
 
-# -- memcached, where it is installed, with aiomcache
+# -- memcached, if it is installed, and aiomcache with it
 
 
 @pytest.fixture(scope="module")

@@ -23,15 +23,15 @@ async def test_late_requests_take_no_login_away(storage: Storage) -> None:
     await play(
         SessionConfig(
             storage=storage,
-            storage_timeout=timedelta(seconds=60),  # on a busy machine five seconds are no outage
-            stale_id_window=timedelta(seconds=20),  # the default, which would grow with it
+            storage_timeout=timedelta(seconds=60),  # because the default of 5 s can pass on a busy machine
+            stale_id_window=timedelta(seconds=20),  # the default, which would otherwise grow with storage_timeout
             end_connections=False,
         )
     )
 
 
 async def test_without_tombstones_late_requests_take_the_login_away() -> None:
-    """The test above can fail: here an ID is forgotten at once."""
+    """The test above can fail: here an ID is forgotten as soon as it is replaced."""
 
     with pytest.raises(ExceptionGroup) as caught:
         await play(SessionConfig(storage=MemoryStorage(), stale_id_window=timedelta(0)))

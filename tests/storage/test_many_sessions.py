@@ -1,4 +1,4 @@
-"""An owner with thousands of sessions costs a few round trips, and nothing of the rules about whose they are."""
+"""Thousands of sessions of one owner are listed and ended in a few round trips, by the same rules as a few."""
 
 import random
 from collections.abc import AsyncGenerator, Callable
@@ -27,7 +27,7 @@ MANY = 3000
 
 
 async def fill(store: SessionStore, owner: str, number: int) -> list[str]:
-    """Create so many sessions of one owner; return their IDs."""
+    """Create `number` sessions of one owner; return their IDs."""
     sids: list[str] = []
 
     async def create(count: int) -> None:
@@ -41,7 +41,7 @@ async def fill(store: SessionStore, owner: str, number: int) -> list[str]:
 
 
 async def count_trips(direct: Storage, storage: Storage, trips: Callable[[], int], most: int) -> None:
-    """To list the sessions of an owner of thousands, and to end them, takes so many trips at most."""
+    """List an owner's thousands of sessions, and end them, each in at most `most` trips."""
     async with store_of(direct) as store:
         await fill(store, "ada", MANY)
         await fill(store, "bob", 50)
@@ -93,7 +93,7 @@ async def test_a_limited_login_ends_thousands_by_a_few_calls(tmp_path: Path) -> 
 
 
 class Counting(SQLiteStorage):
-    """Notes the calls for many sessions; the declaration is repeated, since it overrides some of them."""
+    """Notes the calls for many sessions. A class that overrides some of them must declare its capabilities again."""
 
     capabilities = SQLiteStorage.capabilities
 
@@ -168,9 +168,9 @@ async def test_what_logs_in_or_moves_meanwhile_is_live_or_ended_and_never_outsid
     assert len(moved) == 40
     listed = {info.handle for info in await store.sessions_of("ada")}
     for sid in (*earlier, *(visitor.sid or "" for visitor in moved)):
-        assert not await is_live(store, sid), "it had logged in before"
+        assert not await is_live(store, sid), "a session from before revoke_all is live"
     live = {sid for sid in later if await is_live(store, sid)}
-    assert len(listed) == len(live), "a live session that its owner does not see, or the reverse"
+    assert len(listed) == len(live), "the owner's list lacks a live session, or has an ended one"
     await store.revoke_all("ada")
     for sid in live:
         assert not await is_live(store, sid)

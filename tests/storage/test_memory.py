@@ -1,4 +1,4 @@
-"""What is peculiar to memory: what it costs, what leaves first, and that nothing piles up."""
+"""What is special about memory: what it costs, which records it drops first, and that nothing piles up."""
 
 import os
 import threading
@@ -146,7 +146,7 @@ async def test_it_is_true_when_empty_shows_no_key_and_refuses_a_bound_below_one(
 
 
 class Interrupted(str):
-    """An owner; who compares it lets another thread run to its end, if that does not have to wait."""
+    """An owner that, when it is compared, lets another thread run to its end, unless that thread has to wait."""
 
     __slots__ = ()
 

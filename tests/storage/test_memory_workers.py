@@ -1,4 +1,4 @@
-"""Sessions in memory where a server has several worker processes: each of them warns, and no other process does."""
+"""Sessions in memory when a server has several worker processes: each of them warns, and no other process does."""
 
 import re
 import subprocess
@@ -67,7 +67,7 @@ GUNICORN = {"SERVER_SOFTWARE": "gunicorn/23.0.0"}
 @pytest.mark.parametrize(
     ("environment", "arguments", "count"),
     [
-        ({}, ["-w", "4"], 1),  # this process is nobody's worker
+        ({}, ["-w", "4"], 1),  # this process is not a worker
         ({"WEB_CONCURRENCY": "4"}, [], 1),
         (GUNICORN, [], 1),
         (GUNICORN, ["-w", "4"], 4),

@@ -26,7 +26,7 @@ async def test_a_random_history_agrees_with_the_model(rig_name: str, seed: int, 
                 seconds = rng.choice([0.01, 1.0, 20.0, 500.0, 86400.0])
                 await rig.advance(seconds)
                 model.now += seconds
-            if rng.random() < 0.5:  # not each time: loading tidies up, and must not be what makes the rest right
+            if rng.random() < 0.5:  # not each time: loads tidy up, which could hide faults of other calls
                 await model.compare()
         await model.compare()
 

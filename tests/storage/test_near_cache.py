@@ -1,4 +1,4 @@
-"""The structure of the near cache: no order of replies, pushes and losses makes it answer too late; its bounds."""
+"""RecordCache: no order of replies, pushes and lost connections makes it return too old a record; its bounds."""
 
 import random
 import tracemalloc
@@ -45,7 +45,7 @@ class World:
             self.to_client.append(lambda: self.cache.drop([key]))
 
     def own_write(self, key: str, *more: str) -> None:
-        """Write in this process, and in the same step keys that it does not name."""
+        """Write in this process; the same step also writes `more` keys, which the call does not name."""
 
         def execute() -> None:
             made = {name: self.records[name] + 1 for name in (key, *more)}
@@ -161,7 +161,7 @@ def test_the_histories_find_each_fault(fault: str, monkeypatch: pytest.MonkeyPat
 
 
 def filled(max_bytes: int = 10**6, **records: int) -> tuple[RecordCache, NearCacheStats]:
-    """A cache with records of so many bytes, read and proven at 10.0."""
+    """A cache with records of these sizes, read and proven at 10.0."""
     stats = NearCacheStats()
     cache = RecordCache(max_bytes, stats)
     cache.proved(10.0)

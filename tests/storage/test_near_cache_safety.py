@@ -1,8 +1,8 @@
-"""No read through a near cache is older than it may be, whatever happens to servers, links and processes.
+"""No read through a near cache is older than allowed, even if servers, connections and processes fail.
 
-Four processes read and write the same records, and log it with times of the one monotonic clock
-of the machine. A read is stale if it began more than `max_stale` after a newer write, or the end
-of what it returned, had returned to its caller.
+Four processes read and write the same records, and log this with times of the machine's monotonic
+clock, which they share. A read is stale if it began more than `max_stale` after a newer write, or
+an end of the record that it returned, had returned to its caller.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ WORKER = Path(__file__).with_name("near_cache_worker.py")
 
 @pytest.fixture(scope="module")
 def durable() -> Generator[Server]:
-    """A server that loses nothing when it is killed, and cannot keep track of all records at once."""
+    """A server that loses nothing when it is killed, and that can track only some of the records."""
     with one_server("--appendonly", "yes", "--appendfsync", "no", "--tracking-table-max-keys", "100") as server:
         yield server
 
@@ -79,7 +79,7 @@ class Run:
         return await self.tell(f"redis://127.0.0.1:{port}/0 {log} {stale} {number} {self.number} {self.fault}")
 
     async def tell(self, line: str) -> int:
-        """Have a process begun or killed; return its id."""
+        """Have a process started or killed; return its id."""
         into, out = self.parent.stdin, self.parent.stdout
         assert into is not None
         assert out is not None
@@ -95,7 +95,7 @@ class Run:
         return [log.stat().st_size // ENTRY.size if log.exists() else 0 for log in logs]
 
     async def progress(self, most: int = 1000) -> None:
-        """Wait until each process has done something more."""
+        """Wait until each process has logged `most` more entries."""
         goals = [count + most for count in self.entries()]
         async with asyncio.timeout(60):
             while any(count < goal for count, goal in zip(self.entries(), goals, strict=True)):
@@ -164,7 +164,7 @@ ACCIDENTS: list[Callable[[Run], Awaitable[None]]] = [
 
 
 def accidents() -> Iterator[Callable[[Run], Awaitable[None]]]:
-    """All of them in any order, again and again."""
+    """All accidents in random order, again and again."""
     while True:
         yield from random.sample(ACCIDENTS, len(ACCIDENTS))
 
@@ -180,14 +180,14 @@ async def running(server: Server, folder: Path, number: int, fault: str = "none"
 
 
 def judged(folder: Path) -> Verdict:
-    """Hold every read against the writes that had returned before it began."""
+    """Compare every read with the writes that had returned before it began."""
     verdict = Verdict()
-    reads: list[tuple[int, float, tuple[int, int]]] = []  # the key, what the read must know by, and what it returned
+    reads: list[tuple[int, float, tuple[int, int]]] = []  # key, time up to which it must know all changes, result
     changes: dict[int, list[Any]] = {key: [] for key in range(len(KEYS))}
     for path in folder.iterdir():
         max_stale = float(path.name.partition("-")[2])
         log = path.read_bytes()
-        for entry in ENTRY.iter_unpack(log[: len(log) // ENTRY.size * ENTRY.size]):  # the last one may be torn
+        for entry in ENTRY.iter_unpack(log[: len(log) // ENTRY.size * ENTRY.size]):  # the last one may be incomplete
             what, key, began, _, life, count = entry
             if what in {READ, HIT}:
                 verdict.hits += what == HIT
@@ -207,7 +207,7 @@ def judged(folder: Path) -> Verdict:
 
 
 def floors_of(changes: list[Any]) -> tuple[list[float], list[tuple[int, int]]]:
-    """From when on no read may be older than what."""
+    """Return times, and for each of them the oldest record that a read after it may return."""
     created = sorted((returned, life) for what, _, _, returned, life, count in changes if what == WRITTEN and not count)
     steps: list[tuple[float, tuple[int, int]]] = []
     for what, _, began, returned, life, count in changes:
@@ -222,7 +222,7 @@ def floors_of(changes: list[Any]) -> tuple[list[float], list[tuple[int, int]]]:
 
 @pytest.mark.proves("P2", "P4", "AT-125")
 async def test_no_read_is_stale_and_no_update_lost_whatever_happens(durable: Server, tmp_path: Path) -> None:
-    wanted = 1_000_000 if FULL else 60_000  # about what it takes until each accident has happened
+    wanted = 1_000_000 if FULL else 60_000  # log entries, about as many as one round of accidents yields
     async with running(durable, tmp_path, 4) as run:
         for number, accident in enumerate(accidents(), 1):
             await accident(run)
@@ -245,11 +245,11 @@ async def test_a_cache_with_a_fault_is_caught(
     durable: Server, tmp_path: Path, fault: str, accident: Callable[[Run], Awaitable[None]]
 ) -> None:
     async with running(durable, tmp_path, 2, fault) as run:
-        for _ in range(100):  # until it shows; it takes a change that arrives in the wrong moment
+        for _ in range(100):  # the fault shows only if a change arrives at the wrong moment
             await accident(run)
             await run.progress(100)
             if judged(tmp_path).stale > 0:
                 break
         verdict = await run.finish()
     assert verdict.stale > 0
-    assert verdict.lost_updates == 0  # compare-and-set judges the writes as ever
+    assert verdict.lost_updates == 0  # because each write is a compare-and-set

@@ -1,4 +1,4 @@
-"""What is peculiar to SQLite: the file, and what may be wrong with it."""
+"""What is special about SQLite: the file, and what may be wrong with it."""
 
 # ruff: noqa: ASYNC240 -- a test may wait for its own small files
 
@@ -148,7 +148,7 @@ async def test_a_folder_that_is_missing_or_in_the_place_of_the_file_is_reported(
 
 
 async def test_a_file_that_cannot_be_written_is_reported_and_still_read(path: Path) -> None:
-    # Stands for a read-only folder and a full disk in one: root may write in any folder.
+    # A limit on file sizes, instead of a full disk or of a read-only folder, in which root may write.
     async with aclosing(SQLiteStorage(path)) as storage:
         await storage.create("a", b"data", 1000)
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -161,7 +161,7 @@ async def test_a_file_that_cannot_be_written_is_reported_and_still_read(path: Pa
         assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
         assert await storage.load("a") is not None
         assert await storage.load("b") is None
-        assert await storage.create("b", b"x" * 100_000, 1000) is not None, "it heals by itself"
+        assert await storage.create("b", b"x" * 100_000, 1000) is not None, "writes work again without a restart"
 
 
 async def test_a_full_disk_is_tried_again_with_an_empty_wal_file(path: Path) -> None:
@@ -248,7 +248,7 @@ async def test_one_bad_call_does_not_spoil_the_others_of_its_batch(path: Path) -
                 await storage._file.write(rolled_back)  # pyright: ignore[reportPrivateUsage] - no disk is full on demand
 
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")  # so that they travel together
+            other.execute("BEGIN IMMEDIATE")  # so that they wait, and form one batch
             async with anyio.create_task_group() as tasks:
                 for number in range(30):
                     tasks.start_soon(good, number)

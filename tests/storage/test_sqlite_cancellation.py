@@ -1,7 +1,7 @@
-"""Callers of SQLite that are cancelled in the middle: their own call ends, and nobody else's.
+"""Callers of SQLite that are cancelled in the middle of a call: only their own call ends.
 
-A thread cannot be stopped, and asyncio's own Task.cancel() knows no shields. So each of
-these holds a thread in the middle of its work, by the clock, and lets somebody go.
+A thread cannot be stopped, and asyncio's own Task.cancel() ignores anyio's shields. So most of
+these tests hold a thread in the middle of its work, when it asks for the time, and cancel a caller.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ def anyio_backend() -> str:
 
 
 class HeldClock:
-    """Tells the time; between `hold` and `go` whoever asks has to wait, and no two may ask at once."""
+    """Tells the time; between `hold` and `go`, threads that ask have to wait; no two may ask at the same time."""
 
     def __init__(self) -> None:
         self._inside = threading.Lock()
@@ -44,7 +44,7 @@ class HeldClock:
             if self._holding:
                 gate = self._gate
                 self._asked.release()
-                assert gate.wait(20), "nobody let it go"
+                assert gate.wait(20), "the test did not let the thread go on"
             return time.time()
         finally:
             self._inside.release()
@@ -54,7 +54,7 @@ class HeldClock:
         self._holding = True
 
     async def reached(self) -> None:
-        assert await anyio.to_thread.run_sync(self._asked.acquire, True, 20), "nobody asked"
+        assert await anyio.to_thread.run_sync(self._asked.acquire, True, 20), "no thread asked for the time"
 
     def go_on_to_the_next(self) -> None:
         gate, self._gate = self._gate, threading.Event()
@@ -96,7 +96,7 @@ async def turns(number: int = 5) -> None:
 
 
 async def on_the_way(clock: HeldClock, storage: SQLiteStorage, call: Call) -> list[Task]:
-    """Nine tasks in one trip, the first of which drives; it is held in the thread."""
+    """Nine tasks whose calls are one batch; the first task runs it, and is held in the thread."""
     clock.hold()
     before = asyncio.create_task(call(storage, -1))
     await clock.reached()
@@ -152,7 +152,7 @@ async def test_a_caller_after_cancelled_callers_waits_for_the_thread(
         for task in await on_the_way(clock, storage, call):
             task.cancel()
         later: Task = asyncio.create_task(storage.aclose() if closes else call(storage, 100))
-        await anyio.sleep(0.05)  # time in which a second thread would have gone in
+        await anyio.sleep(0.05)  # time in which a second thread would begin
         assert not later.done()
         clock.go()
         assert (await later is None) is closes
@@ -175,7 +175,7 @@ async def test_closing_that_is_cancelled_closes_all_the_same(path: Path, clock: 
         clock.go()
         await asyncio.wait([closing])
         assert closing.cancelled()
-        assert await under_way is not None, "what was asked before is answered"
+        assert await under_way is not None, "a call that was made before is answered"
         assert not list(path.parent.glob("sessions.db-*"))
 
 
@@ -186,7 +186,7 @@ async def test_closing_finds_what_is_being_opened(path: Path, delay: int, cancel
     opening = asyncio.create_task(storage.open())
     await turns(delay)
     if cancelled:
-        cancelled = opening.cancel()  # not if it is over already, on a fast disk
+        cancelled = opening.cancel()  # False if it has ended already, on a fast disk
     await asyncio.wait([opening, asyncio.create_task(storage.aclose())])
     if delay:
         assert opening.cancelled() is cancelled

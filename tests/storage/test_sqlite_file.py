@@ -67,7 +67,7 @@ def replaced(path: Path) -> None:
     other = path.with_name("other.db")
     with closing(sqlite3.connect(other)) as connection:
         connection.execute("CREATE TABLE theirs (n)")
-    os.replace(other, path)  # noqa: PTH105 - as a backup is put back
+    os.replace(other, path)  # noqa: PTH105 - as when a backup is restored
 
 
 @pytest.mark.parametrize("change", [removed, replaced, *(partial(removed, beside=end) for end in ("-wal", "-shm"))])
@@ -118,12 +118,12 @@ async def test_a_write_during_which_the_file_is_removed_is_not_confirmed(path: P
 
 
 async def test_a_file_is_created_once_by_a_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever closed it once more would drop the locks of those who use it already, and so their -wal file."""
+    """To open and close it again would drop the locks of connections that use it, and so their -wal file."""
     created: list[object] = []
 
     def slow(*arguments: Any) -> int:
         created.append(arguments)
-        time.sleep(0.1)  # long enough for the other storage to look, too, if nothing keeps it from that
+        time.sleep(0.1)  # long enough for the other storage to look as well, if nothing prevents it
         return real(*arguments)
 
     real = os.open
@@ -142,7 +142,7 @@ async def test_a_file_is_created_once_by_a_process(path: Path, monkeypatch: pyte
 def held(path: Path, *, for_reading_too: bool) -> Generator[None]:
     """Hold the file as another process does: a connection of its own, in one transaction."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        if for_reading_too:  # as a process does that sets this pragma, or that runs VACUUM without WAL
+        if for_reading_too:  # as a process does if it sets this pragma, or runs VACUUM without WAL
             other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN IMMEDIATE")
         other.execute("UPDATE records SET owner = owner")
@@ -167,7 +167,7 @@ async def test_a_held_file_costs_storage_timeout_and_not_busy_timeout(path: Path
 async def test_a_held_file_does_not_stop_the_start(
     path: Path, busy: float, limit: float, for_reading_too: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ten workers that start at once on a slow disk hold it one after the other, for longer than a request waits."""
+    """Ten workers that start together on a slow disk hold the file in turn, for longer than a request waits."""
     async with store_at(path) as store:
         sid = (await store.create({"n": 1})).id
     storage = SQLiteStorage(path, busy_timeout=timedelta(seconds=busy))
@@ -225,7 +225,7 @@ async def test_a_call_with_more_time_goes_on_when_another_ones_time_is_up(path: 
                 results[key] = await storage.create(key, b"", 1000)
             except StorageUnavailable as error:
                 results[key] = error
-        results.setdefault(key, None)  # cancelled: it waited for its turn
+        results.setdefault(key, None)  # it was cancelled while it waited for its turn
 
     async with anyio.create_task_group() as tasks:
         with held(path, for_reading_too=False):
@@ -259,7 +259,7 @@ async def test_readers_and_openers_of_an_exclusively_locked_file_are_bounded_too
 
 
 def test_each_connection_waits_for_the_lock_that_another_one_holds_while_it_closes(path: Path) -> None:
-    """The last connection to a file holds it alone while it closes; each of our two may be opened just then."""
+    """The last connection to a file locks it while it closes; a storage may open either of its two just then."""
     prepare(str(path), time.monotonic()).close()
     until = time.monotonic() + 0.2
     with held(path, for_reading_too=True), pytest.raises(sqlite3.OperationalError, match="locked"):

@@ -26,7 +26,7 @@ def worker(*arguments: str) -> subprocess.Popen[str]:
 
 
 def killed_after(lines: int, *arguments: str) -> tuple[int, list[str]]:
-    """Kill a worker when it has said so much; return its pid, and what it said to the last whole line."""
+    """Kill a worker when it has printed that many lines; return its pid, and all whole lines that it printed."""
     with worker(*arguments) as process:
         assert process.stdout is not None
         said = [process.stdout.readline() for _ in range(lines)]
@@ -35,7 +35,7 @@ def killed_after(lines: int, *arguments: str) -> tuple[int, list[str]]:
     return process.pid, [line.strip() for line in said if line.endswith("\n")]
 
 
-# A worker is always on asyncio: it takes no second one to look on trio at what it left.
+# The workers always run on asyncio, so there is no need to run these tests on trio as well.
 
 
 @ONE_LOOP
@@ -60,7 +60,7 @@ async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
     async with aclosing(SQLiteStorage(path)) as storage:
         for key in keys:
             assert (await record_at(storage, key)).data == key.encode() * 200
-        # What was written, but not acknowledged any more, is whole as well: at most one trip of ten tasks.
+        # The few records that were written, but not acknowledged before the kill, are whole as well.
         assert len(keys) <= len(await storage.owned_keys("u")) <= len(keys) + 20
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -69,7 +69,7 @@ async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
 @ONE_LOOP
 @pytest.mark.proves("AT-109", "ASVS 15.4.2")
 async def test_a_process_that_is_killed_while_it_moves_a_record_leaves_one_key(path: Path) -> None:
-    """As the last login before a crash: the old ID or the new one is valid, never none and never both."""
+    """Like a login just before a crash: either the old ID is valid or the new one, never none and never both."""
     for turn in range(1, 6):
         pid, acknowledged = killed_after(20 * turn, "move", str(path))
         keys = [f"{pid}-{number}" for number in range(int(acknowledged[-1].partition("-")[2]) + 2)]

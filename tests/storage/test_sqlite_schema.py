@@ -28,7 +28,7 @@ def start():
         sys.exit()
     return child
 
-anyio.run(anyio.sleep, 0)  # loads the event loop, for all of them
+anyio.run(anyio.sleep, 0)  # imports the event loop once for all of them
 print(*(os.waitpid(child, 0)[1] for child in [start() for _ in range(6)]))
 """
 
@@ -71,14 +71,14 @@ def test_processes_that_start_at_once_migrate_it_once(path: Path) -> None:
 
 
 async def test_the_record_of_a_release_without_tombstones_is_not_read_from_one(path: Path) -> None:
-    """To a process of the first release, which still runs beside this one, a tombstone is no record of its own."""
+    """A process of the first release, which still runs beside this one, does not take a tombstone for a record."""
     storage = SQLiteStorage(path)
     version = await made(storage, "a", b"data", 1000)
     await storage.move("a", "b", b"data", 1000, version=version, tombstone=60)
     await storage.aclose()
     with closing(sqlite3.connect(path)) as connection:
         (kind,) = connection.execute("SELECT typeof(data) FROM records WHERE key = 'a'").fetchone()
-    assert kind == "text", "which the first release reports as unreadable, and never overwrites"
+    assert kind == "text", "a type that the first release reports as unreadable, and never overwrites"
 
 
 async def test_clear_and_purge_work_in_batches_over_tombstones(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`store.start()` and `check()`: a storage that is set up wrong is named before the first visitor, with what to do."""
+"""`store.start()` and `check()`: what is wrong with a storage is reported before the first visitor, with what to do."""
 
 import logging
 import os
@@ -102,7 +102,7 @@ async def test_each_call_that_fails_fails_the_check_and_is_an_event(call: str) -
 
 
 class Forgetful(SpyStorage):
-    """Confirms a call, and does not do what it confirmed."""
+    """Confirms calls that it has not carried out."""
 
     lost = ""
 
@@ -187,11 +187,11 @@ async def test_the_last_of_several_blocks_that_overlap_closes_the_storage() -> N
                 await start()
         assert closings(storage) == 0
     assert closings(storage) == 1
-    await store.create()  # it was opened by its first call
+    await store.create()  # which opens the storage
     await store.aclose()
     assert closings(storage) == 2
     async with store:
-        await store.aclose()  # at once
+        await store.aclose()  # closes it inside the block
         assert closings(storage) == 3
     with anyio.CancelScope() as scope:
         async with store:
@@ -202,7 +202,7 @@ async def test_the_last_of_several_blocks_that_overlap_closes_the_storage() -> N
 
 @ANYIO
 async def test_blocks_in_other_event_loops_count_until_they_or_their_loops_have_ended() -> None:
-    storage, loops = SpyStorage(), list[object]()  # kept, or weak references to them would go
+    storage, loops = SpyStorage(), list[object]()  # kept, so that weak references to them stay
     store = store_on(storage)
 
     async def job() -> None:
@@ -276,7 +276,7 @@ def no_more_files() -> Generator[None]:
 @pytest.mark.parametrize("url", ["sqlite:///{}/s.db", "redis://127.0.0.1:1", "postgresql://u@127.0.0.1:1/db"])
 async def test_the_error_names_a_process_that_may_open_no_more_files(url: str, tmp_path: Path) -> None:
     store = store_on(storage_from_url(url.format(tmp_path)))
-    for _ in range(2):  # SQLite meets its file in the second round
+    for _ in range(2):  # in the second round, the SQLite file exists
         with no_more_files(), pytest.raises(StorageUnavailable, match="raise its limit"):
             await store.create()
         (tmp_path / "s.db").touch()
@@ -287,7 +287,7 @@ async def test_the_error_names_a_process_that_may_open_no_more_files(url: str, t
 
 
 def start_in_a_process(path: Path, *arguments: str, before: str = "", root: bool = False) -> str:
-    """Start a store on this file in a process that no superuser runs, and return what it says."""
+    """Start a store on this file in another process, which stays root only if `root`; return what it prints."""
     command = [sys.executable, str(WORKER), str(path), *arguments]
     if before:
         command = ["unshare", "--mount", "--map-root-user", "sh", "-c", f'{before} && exec "$@"', "sh", *command]
@@ -307,7 +307,7 @@ def folder() -> Generator[Path]:
 
 
 def made(path: Path) -> Path:
-    """A file of ours that every user may write."""
+    """Create an SQLite storage at `path` that every user may write."""
 
     async def make() -> None:
         async with store_on(SQLiteStorage(path)) as store:
@@ -335,7 +335,7 @@ def test_what_may_only_be_read_stops_the_start(folder: Path, exists: bool, seale
     assert said.startswith("StorageError: this process may not write")
     assert "make these files and their folder writable" in said
     if not sealed:
-        assert list(folder.iterdir()) == [path], "its -wal and -shm would keep those out who may write"
+        assert list(folder.iterdir()) == [path], "new -wal and -shm files would keep out processes that may write"
 
 
 def _mounts() -> bool:
@@ -359,7 +359,7 @@ def test_a_read_only_disk_stops_the_start(folder: Path) -> None:
 @MOUNTS
 @pytest.mark.parametrize("size", ["32k", "72k"])
 def test_a_full_disk_is_logged_and_start_goes_on(folder: Path, size: str) -> None:
-    """On the first disk not even the table has room, on the second one there is none for a session."""
+    """The first disk has no room for the table, the second one has none for a session."""
     said = start_in_a_process(
         folder / "sessions.db", "create", before=f"mount -t tmpfs -o size={size} tmpfs {folder}", root=True
     )

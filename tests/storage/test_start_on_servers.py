@@ -106,7 +106,7 @@ async def test_a_process_that_is_killed_in_the_middle_leaves_what_ends_within_a_
 
 
 async def _cut_after(storage: Storage, calls: int) -> None:
-    """Check, and cancel the check after so many calls, as `kill -9` would end it."""
+    """Start a check, and cancel it after this many calls, as `kill -9` would end it."""
 
     class Cutting(FailingStorage):
         async def _through(self, name: str, call: Any) -> Any:
@@ -143,4 +143,4 @@ async def test_a_read_only_server_is_logged_and_the_start_goes_on(
         with pytest.raises(WritesRefused):
             await store.create({"n": 1})
         if not create_table:
-            assert await store.sessions_of("ada") == [], "it reads"
+            assert await store.sessions_of("ada") == [], "reads work"

@@ -87,7 +87,7 @@ IGNORED_BY_STORES = (
 )  # fmt: skip
 
 
-BAD: dict[str, tuple[str, ...]] = {  # what is said of them
+BAD: dict[str, tuple[str, ...]] = {  # what the error says, and of which URLs
     "begins with one of memory://, sqlite://, redis://": ("",),
     "begins with one of": ("hunter2", "hunter2:x@host", "redis:hunter2@host", "://hunter2"),
     "'mysql'; known are memory, sqlite, redis": ("mysql://root:hunter2@host/db",),
@@ -143,7 +143,7 @@ def test_what_is_no_path_is_no_sqlite_file(path: Any) -> None:
 
 
 def run(program: str) -> list[str]:
-    """What a program says in an interpreter of its own."""
+    """Run a program in a separate interpreter, and return what it prints."""
     program = f"import sys; sys.path[:] = {sys.path!r}\n{program}"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split("|")
 

@@ -29,13 +29,13 @@ def url(request: pytest.FixtureRequest, path: Path, server: Server, postgres: Po
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """One event loop for all that use the processes."""
+    """One event loop for all tests that share the processes."""
     return "asyncio"
 
 
 @pytest.fixture(scope="module")
 async def processes() -> AsyncGenerator[list[asyncio.subprocess.Process]]:
-    """Two processes, who do one job after another."""
+    """Two processes that do one job after another."""
     pipe = asyncio.subprocess.PIPE
     with forking("sessioncore.storage.postgres", "sessioncore.storage.redis"):
         started = [
@@ -121,7 +121,7 @@ async def test_postgres_and_its_log_never_see_a_raw_id(postgres: PostgresServer)
                 )
                 logged = postgres.log.read_text()
                 assert "sessioncore_sessions" in logged
-                assert session.handle.encode().hex() in logged, "the log is read too early, or is none"
+                assert session.handle.encode().hex() in logged, "the log was read too early, or has no statements"
                 for raw in ids:
                     assert raw not in logged
                     assert raw.encode().hex() not in logged

@@ -32,7 +32,7 @@ WORKER = Path(__file__).with_name("watching_worker.py")
 
 @asynccontextmanager
 async def another_process(url: str) -> AsyncGenerator[Callable[[str, str], Awaitable[None]]]:
-    """What changes a record in another process, and returns when that is done."""
+    """A function that changes a record in another process, and returns when that is done."""
     with forking("sessioncore.storage.postgres", "sessioncore.storage.redis"):
         process = await asyncio.create_subprocess_exec(
             sys.executable, str(WORKER), url, env=ENVIRONMENT,
@@ -145,7 +145,7 @@ async def test_sqlite_reports_what_happened_while_the_file_was_closed(tmp_path: 
     await storage.confirm()
     await storage.aclose()
     await other.delete("a")
-    await storage.confirm()  # opens it again
+    await storage.confirm()  # opens the file again
     assert told == ["a"]
     for each in (storage, other):
         await each.aclose()
