@@ -59,8 +59,8 @@ class ListsOfTasks(Lists):
         await exchange.finish()
 
 
-PLAYED = some(PAIRS, 97)
-PLAYED_BY_TASKS = some(SHORT, 31)
+PLAYED = some(PAIRS, 61)
+PLAYED_BY_TASKS = some(SHORT, 19)
 
 
 @pytest.mark.proves("P4")
