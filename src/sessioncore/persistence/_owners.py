@@ -145,8 +145,8 @@ class Owners:
         """End the sessions that have not changed since they were loaded, send their events, and return how many.
 
         `delete` would follow the tombstone of a session that has just logged in again, and end it. A move is
-        carried out only if the record still has its version. It gives the record a key that nobody knows, and lets it
-        expire there immediately.
+        carried out only if the record still has its version. This one leads to a random key, where the record
+        expires immediately.
         """
         prefix = self._config.key_prefix
         moves = [
