@@ -74,7 +74,7 @@ def _flag_access(cls: Any) -> ClassAccess:
     def build(bits: Any) -> Any:
         with suppress(ValueError):
             flags = cls(bits)
-            if getattr(flags, "_value_", flags) == bits:  # CONFORM, the default of Python 3.11.0 to 3.11.3, drops some
+            if getattr(flags, "_value_", flags) == bits:  # a class with boundary=CONFORM drops some
                 return flags
         raise Refused(f"{name_of(cls)} lacks flags that were stored")
 

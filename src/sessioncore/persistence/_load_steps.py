@@ -49,7 +49,8 @@ _TWO_COOKIES: Final = (
     "a request has two different session cookies %s, so it has no session, and what it writes is dropped. If "
     "cookie_path or cookie_domain was changed, name the former place in "
     "SessionConfig(former_cookies=[(path, domain)]), which ends this; if another application of this domain "
-    "uses the name, give one of the two another"
+    "uses the name, give one of the two another; if it is a test that sets one, set it with the domain of the "
+    "base_url, so that the next cookie replaces it"
 )
 _TWO_HEADERS: Final = (
     "a request has two different session headers %s, so it has no session, and what it writes is dropped: find the "
