@@ -4,6 +4,7 @@ import asyncio
 import gc
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -39,6 +40,25 @@ async def take_over(all_writers: list[Writers], proxy: Proxy, standby: PostgresS
     for writers, begin in zip(all_writers, begins, strict=True):
         after = writers.outcomes[begin:]
         assert False not in after[after.index(True) :]
+
+
+async def read_behind(standby: PostgresServer, table: str, primary: PostgresServer) -> None:
+    """Nothing is read from a standby, which lags behind; once the way leads to the primary, that is found and read."""
+    async with proxy_to(standby.port) as proxy:
+        dsn = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres"
+        async with opened(dsn, table=table, create_table=False) as storage:
+            for read in (
+                lambda: storage.load("a"), lambda: storage.load_many(["a"]), lambda: storage.owned_keys("u"),
+                lambda: anext(storage.scan("a")), lambda: storage.watch(["a"], print), storage.confirm,
+            ):  # fmt: skip
+                with pytest.raises(StorageUnavailable, match="it is a standby"):
+                    await read()
+            proxy.switch(primary.port)
+            found: list[str] = []
+            async with asyncio.timeout(20):
+                while not found:
+                    with suppress(StorageUnavailable):  # it looks for another server once a second
+                        found = await storage.owned_keys("u")
 
 
 OTHERS = (
@@ -89,6 +109,7 @@ async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_wr
                     for storage in storages:
                         with pytest.raises(StorageUnavailable, match="takes no writes"):
                             await storage.check()
+                    await read_behind(standby, table, primary)
                     await take_over(all_writers, proxy, standby, 100)
                 # A connection that was idle meanwhile is replaced at its next use: so use all ten at the same time.
                 await asyncio.gather(*(storage.load("a") for storage in storages for _ in range(10)))

@@ -44,7 +44,8 @@ _ABOUT_THE_CONNECTION = ("08", "57P")
 
 _ONLY_READS = (
     "the server takes no writes: it is a standby, or default_transaction_read_only is set. Lead the URL to the "
-    "primary; one with several hosts finds it by ?target_session_attrs=read-write"
+    "primary; one with several hosts finds it by ?target_session_attrs=read-write. If a pooler sends reads to "
+    "standbys, turn that off"
 )
 _OPEN_TO_THE_ROLE = "disable it for this table, or give the role a policy for all commands, USING (true)"
 _ROW_SECURITY = f"the table's row-level security refuses the role: {_OPEN_TO_THE_ROLE}"

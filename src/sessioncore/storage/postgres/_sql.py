@@ -40,6 +40,11 @@ def prefix_range(prefix: str) -> tuple[bytes, bytes]:
 # Seconds left; NULL for a row that ends at infinity, which is not ours (and the server cannot subtract from it).
 _TTL = "CASE WHEN isfinite(expires_at) THEN extract(epoch FROM expires_at - now())::float8 END"
 
+# A standby lags behind: there a session is unknown that was just stored, and one that was ended lives on. So this
+# condition of each read fails there, as a write does; it is asked once per statement, even if no row matches. Some
+# poolers send reads to standbys; pgpool leaves those alone that call a volatile function, as this does.
+_ON_PRIMARY = "(SELECT CASE WHEN pg_is_in_recovery() THEN txid_current() IS NULL ELSE true END)"
+
 _IS_SESSION = f"key NOT LIKE '%{PROBE_SUFFIX}'::bytea"
 
 _MAY_WRITE = "version = $5 AND moved_to IS NULL AND isfinite(expires_at)"
@@ -90,11 +95,11 @@ class Statements(Struct, frozen=True):
 
     load: str = """
 SELECT data, version, moved_to, %ttl% AS ttl
-FROM %table% WHERE key = $1 AND expires_at > now()
+FROM %table% WHERE key = $1 AND expires_at > now() AND %on_primary%
 """
     load_many: str = """
 SELECT key, data, version, moved_to, %ttl% AS ttl
-FROM %table% WHERE key = ANY($1::bytea[]) AND expires_at > now()
+FROM %table% WHERE key = ANY($1::bytea[]) AND expires_at > now() AND %on_primary%
 """
     renew: str = """
 UPDATE %table% SET
@@ -161,14 +166,14 @@ SELECT count(moved_to) AS tombstones, count(*) FILTER (WHERE moved_to IS NULL AN
 """
     scan: str = """
 SELECT key, moved_to IS NULL AND isfinite(expires_at) AND expires_at > now() AS live
-FROM %table% WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3
+FROM %table% WHERE key >= $1 AND key < $2 AND %on_primary% ORDER BY key LIMIT $3
 """
     # A row that never ends is not ours, and holds nothing.
     held: str = """
 SELECT key, version, moved_to
-FROM %table% WHERE key = ANY($1::bytea[]) AND expires_at > now() AND isfinite(expires_at)
+FROM %table% WHERE key = ANY($1::bytea[]) AND expires_at > now() AND isfinite(expires_at) AND %on_primary%
 """
-    owned_keys: str = "SELECT key FROM %table% WHERE owner = $1 AND expires_at > now()"
+    owned_keys: str = "SELECT key FROM %table% WHERE owner = $1 AND expires_at > now() AND %on_primary%"
     # A renewal leaves `purge_after` behind; what is due but alive is put off here, until its present end.
     purge_batch: str = """
 WITH due AS (
@@ -217,6 +222,7 @@ def statements(table: str) -> Statements:
         "owner_index": index_name(name, "owner"),
         "purge_index": index_name(name, "purge_after"),
         "may_write": _MAY_WRITE,
+        "on_primary": _ON_PRIMARY,
         "session": _IS_SESSION,
         "ttl": _TTL,
     }
