@@ -45,11 +45,17 @@ async def test_check_names_what_a_write_would_lack(postgres: PostgresServer, cha
     assert isinstance(caught.value, StorageUnavailable) == words.startswith("25006")
 
 
-async def test_check_logs_an_index_that_is_missing(postgres: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [("DROP INDEX {table}_owner", '"{table}_owner" is missing'), ("ALTER TABLE {table} SET UNLOGGED", "SET LOGGED")],
+)
+async def test_check_logs_what_weakens_a_promise(
+    postgres: PostgresServer, change: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
-        await plain.execute(f"DROP INDEX {table_of(storage)}_owner")
+        await plain.execute(change.format(table=table_of(storage)))
         await storage.check()
-    assert [f'"{table_of(storage)}_owner"' in record.getMessage() for record in caplog.records] == [True]
+    assert [words.format(table=table_of(storage)) in record.getMessage() for record in caplog.records] == [True]
 
 
 @pytest.mark.parametrize("change", ["DROP TABLE {table}", "ALTER TABLE {table} DROP COLUMN purge_after"])

@@ -13,7 +13,7 @@ from sessioncore._causes import RAISE_FILE_LIMIT, is_file_limit_reached
 from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
 __all__ = [
-    "FAILURES", "MISSING_PARTS", "READ_ONLY", "ROWS_CAN_BE_HIDDEN", "UNIQUE_VIOLATION", "changed_nothing",
+    "FAILURES", "MISSING_PARTS", "READ_ONLY", "UNIQUE_VIOLATION", "WEAKNESSES", "changed_nothing",
     "is_about_the_connection", "sqlstate", "storage_error",
 ]  # fmt: skip
 
@@ -49,10 +49,14 @@ _ONLY_READS = (
 )
 _OPEN_TO_THE_ROLE = "disable it for this table, or give the role a policy for all commands, USING (true)"
 _ROW_SECURITY = f"the table's row-level security refuses the role: {_OPEN_TO_THE_ROLE}"
-ROWS_CAN_BE_HIDDEN = (
-    "the table's row-level security applies to the role, and a policy can hide sessions from it: such a visitor is "
-    f"anonymous, and such a session cannot be ended; {_OPEN_TO_THE_ROLE}"
-)
+# What weakens a promise, as the statement `check` names it.
+WEAKNESSES = {
+    "index": "the index {name} is missing; run the SQL of PostgresStorage.schema_sql()",
+    "unlogged": "the table is UNLOGGED: after a crash of the server, or a failover, all sessions are gone; run "
+    "ALTER TABLE ... SET LOGGED",
+    "policy": "the table's row-level security applies to the role, and a policy can hide sessions from it: such a "
+    f"visitor is anonymous, and such a session cannot be ended; {_OPEN_TO_THE_ROLE}",
+}
 _HINTS = {
     READ_ONLY: _ONLY_READS,
     "3F000": "create the schema first and GRANT USAGE ON SCHEMA ... TO the role, or name one that it may use in its "

@@ -186,16 +186,17 @@ SELECT (SELECT count(*) FROM due) AS seen, (SELECT count(*) FROM gone WHERE move
 """
     delete_expired: str = "DELETE FROM %table% WHERE key = $1 AND expires_at <= now() RETURNING key"
     # Writes nothing, and fails where a write would: for a missing right, table, column or primary key, and on a
-    # standby. Returns the indexes that are missing, and NULL if a policy can hide rows: one that is not `true` decides
-    # for the role about SELECT, UPDATE or DELETE.
+    # standby. Returns what weakens a promise: indexes that are missing, an UNLOGGED table, or a policy that can hide
+    # rows, because one that is not `true` decides for the role about SELECT, UPDATE or DELETE.
     check: str = """
 WITH creates AS (
     INSERT INTO %table% (key, owner, version, expires_at, purge_after, data, moved_to)
     SELECT '', NULL, 0, now(), now(), '', NULL WHERE false ON CONFLICT (key) DO NOTHING
 ), renews AS (UPDATE %table% SET expires_at = now() WHERE false), ends AS (DELETE FROM %table% WHERE false)
-SELECT name FROM unnest(ARRAY['%owner_index%', '%purge_index%']) AS name
+SELECT 'index' AS weakness, name FROM unnest(ARRAY['%owner_index%', '%purge_index%']) AS name
 WHERE to_regclass(name) IS NULL OR EXISTS (SELECT FROM %table% WHERE false)
-UNION ALL SELECT NULL WHERE row_security_active('%table%') AND EXISTS (
+UNION ALL SELECT 'unlogged', NULL FROM pg_class WHERE oid = to_regclass('%table%') AND relpersistence = 'u'
+UNION ALL SELECT 'policy', NULL WHERE row_security_active('%table%') AND EXISTS (
     SELECT FROM unnest('{r,w,d}'::"char"[]) AS command LEFT JOIN pg_policy AS policy
         ON polrelid = to_regclass('%table%') AND polcmd IN (command, '*')
         AND EXISTS (SELECT FROM unnest(polroles) AS role WHERE role = 0 OR pg_has_role(role, 'USAGE'))

@@ -29,7 +29,7 @@ from sessioncore.storage.postgres._sql import owner_bytes, statements
 with needs_extra("postgres"):
     from sessioncore.storage.postgres._batches import clear, purge, scan
     from sessioncore.storage.postgres._driver import Database, Rows
-    from sessioncore.storage.postgres._errors import MISSING_PARTS, ROWS_CAN_BE_HIDDEN, UNIQUE_VIOLATION, sqlstate
+    from sessioncore.storage.postgres._errors import MISSING_PARTS, UNIQUE_VIOLATION, WEAKNESSES, sqlstate
     from sessioncore.storage.postgres._pool import Pool, source_of
     from sessioncore.storage.postgres._rows import found, written
     from sessioncore.storage.postgres._watching import notice_changes
@@ -239,17 +239,14 @@ class PostgresStorage:
         await self._look_for_table()
 
     async def check(self) -> None:
-        """Check that the server takes writes to this table; log which indexes are missing, and that rows can be hidden.
+        """Check that the server takes writes to this table; log what weakens a promise.
 
         Raises:
             StorageUnavailable: the server does not answer, or only reads.
             StorageError: the table, a column or a right is missing.
         """
         for row in await self._run(self._sql.check):
-            if row["name"] is None:
-                _logger.warning(ROWS_CAN_BE_HIDDEN)
-            else:
-                _logger.warning("the index %s is missing; run the SQL of PostgresStorage.schema_sql()", row["name"])
+            _logger.warning(WEAKNESSES[row["weakness"]].format(name=row["name"]))
 
     async def aclose(self) -> None:
         """Close the pools that were created for a DSN, in each event loop; a given pool stays open."""
