@@ -22,6 +22,7 @@ class Proxy:
         self.drip = 0.0  # seconds between two pieces of a reply
         self.cut_after: int | None = None
         self.cuts = 0  # this many connections are closed at their next request
+        self.copies: list[bytes] | None = None  # of all requests, if a test sets a list
         self.hides_ends = False  # a connection that the server has closed stays open for its client
         self._target = target
         self._asked = False
@@ -72,6 +73,8 @@ class Proxy:
     async def _requests(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, number: int) -> None:
         while data := await _some(reader):
             self.trips += 1
+            if self.copies is not None:
+                self.copies.append(data)
             self.waits += not self._asked
             self._asked = True
             if self.cuts or back.is_closing():

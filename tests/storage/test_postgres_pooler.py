@@ -9,6 +9,7 @@ from servers.postgres_server import PostgresServer, pgbouncer, pgbouncer_prepare
 from tests.forks import forking
 from tests.storage.postgres_rigs import connection, driver, in_another_process, new_table, opened, table_of
 from tests.storage.rigs import made, record_at, version_of
+from tests.tcp_proxy import proxy_to
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
@@ -40,6 +41,22 @@ async def test_the_error_has_the_message_of_a_pooler_that_ends_a_connection(post
         with pytest.raises(StorageUnavailable, match=r"statement pooling mode; look at the .*pooler"):
             await storage.open()
         await storage.aclose()
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+async def test_a_sync_ends_each_series_of_messages(postgres: PostgresServer, prepared: bool) -> None:
+    """Odyssey waits for it: without one, it keeps the server connection, even after a COMMIT."""
+    async with proxy_to(postgres.port) as proxy:
+        dsn = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres"
+        async with opened(dsn, prepared_statements=prepared, max_connections=1) as storage:
+            proxy.copies = []
+            await storage.create("a", b"x", 100)
+            await storage.load("a")
+    stream, kinds = b"".join(proxy.copies), ""
+    while stream:
+        kinds, stream = kinds + chr(stream[0]), stream[1 + int.from_bytes(stream[1:5]) :]
+    assert kinds.count("BES") >= 2  # Bind, Execute, Sync
+    assert "HQ" not in kinds  # a simple query, such as COMMIT, after a Flush
 
 
 async def test_a_statement_has_the_same_name_in_every_process(postgres: PostgresServer) -> None:

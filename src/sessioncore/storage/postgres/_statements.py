@@ -75,6 +75,9 @@ async def _describe(raw: Any, sql: str) -> Any:
     # server connection, and ends the settings, so that they do not reach the next user of that connection.
     async with raw.transaction():
         state = _kept(await raw.prepare(sql, name=""))
+        # asyncpg sends the Sync that ends a series of messages together with values. Odyssey waits for it, and keeps
+        # the server connection for that long, even after the COMMIT.
+        await _PreparedStatement(raw, "SELECT", _kept(await raw.prepare("SELECT", name=""))).fetch()
     # From now on asyncpg sends the text before the values, in one round trip, whenever the statement is run.
     state.mark_unprepared()
     return state
