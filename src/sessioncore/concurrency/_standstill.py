@@ -6,7 +6,8 @@ whose replies came meanwhile and could not be read: all of them would fail toget
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from math import inf
 from types import TracebackType
 from typing import Any, Final
@@ -21,10 +22,12 @@ MORE_TIME: Final = 1.0  # seconds in which to read what is there, or for a worke
 _BEFORE: Final = 0.01  # seconds: more than a timer's resolution, so that this one is called first
 
 
-def time_limit(seconds: float) -> tuple[asyncio.Timeout, "LateDeadline"]:
-    """Return two contexts for a wait on asyncio, to be entered in this order: they raise TimeoutError at the end."""
-    limit = asyncio.timeout(seconds)
-    return limit, LateDeadline(limit.when() or inf, limit.reschedule)
+@asynccontextmanager
+async def time_limit(seconds: float) -> AsyncGenerator[None]:
+    """Limit a wait on asyncio, as `asyncio.timeout` does, but by a LateDeadline."""
+    async with asyncio.timeout(seconds) as limit:
+        with LateDeadline(limit.when() or inf, limit.reschedule):
+            yield
 
 
 class LateDeadline:

@@ -82,10 +82,8 @@ def target_of(dsn: str) -> dict[str, str]:
 
 
 async def _connect_within(seconds: float, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    limit, late = time_limit(seconds)
-    async with limit:
-        with late:
-            return await _connect(*args, timeout=None, **options)
+    async with time_limit(seconds):
+        return await _connect(*args, timeout=None, **options)
 
 
 def _close(attempt: asyncio.Future[Any]) -> None:

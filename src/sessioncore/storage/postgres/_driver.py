@@ -109,9 +109,7 @@ class Database:
         """
         locks = {self._row_locks.setdefault(key, asyncio.Lock()) for key in locking}
         try:
-            limit, late = time_limit(self._timeout)
-            async with limit, AsyncExitStack() as stack:
-                stack.enter_context(late)
+            async with time_limit(self._timeout), AsyncExitStack() as stack:
                 if self._pool is None:
                     await self.connect()
                 for lock in sorted(locks, key=id):  # in one order, so that two calls do not wait for each other

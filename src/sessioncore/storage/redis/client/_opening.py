@@ -50,16 +50,14 @@ async def open_socket(make_connection: Callable[[], Any], protocol: asyncio.Prot
     connection.retry = Retry(NoBackoff(), 0)
     connection.socket_timeout = connection.socket_connect_timeout = None  # see NO_LIMITS
     has_address, by_tls = not isinstance(connection, SentinelManagedConnection), isinstance(connection, SSLConnection)
-    limit, late = time_limit(seconds)
     try:
-        async with limit:
-            with late:
-                if has_address:
-                    await connection.connect()
-                else:
-                    address = await _find_master(connection.connection_pool)
-                    has_address = True
-                    await connection.connect_to(address)
+        async with time_limit(seconds):
+            if has_address:
+                await connection.connect()
+            else:
+                address = await _find_master(connection.connection_pool)
+                has_address = True
+                await connection.connect_to(address)
         return _take_over(connection, protocol)
     except BaseException as exc:
         why = ""

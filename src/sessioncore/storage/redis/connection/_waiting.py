@@ -29,10 +29,8 @@ async def within(deadline: float, call: Coroutine[Any, Any, _T]) -> _T:
     if deadline == inf:
         return await call
     try:
-        limit, late = time_limit(deadline - monotonic())
-        async with limit:
-            with late:
-                return await call
+        async with time_limit(deadline - monotonic()):
+            return await call
     except TimeoutError as exc:
         raise ReplyTimeout(LATE) from exc
 
