@@ -6,9 +6,8 @@ This module knows neither the SQL of the storage nor sessions.
 import asyncio
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -180,35 +179,30 @@ class Database:
         except BaseException as exc:
             if isinstance(exc, FAILURES) and is_about_the_connection(exc):
                 _terminate(connection)  # so that the pool does not lend it again
-            # asyncpg waits until a cancelled statement has ended, and closes the connection otherwise. In a task with
-            # a callback: if the caller is cancelled once more, the release still ends, and its error counts as seen.
-            release = asyncio.ensure_future(_give_back(pool, connection))
-            release.add_done_callback(partial(_given_back, connection))
-            await asyncio.wait([release])
+            # asyncpg waits until a cancelled statement has ended, and closes the connection otherwise.
+            await self._give_back(connection, asyncio.shield(_release_interrupted(pool, connection)))
             raise
-        try:
-            with suppress(*FAILURES):  # the outcome is known already; an error of the release must not replace it
-                await pool.release(connection, timeout=_RELEASE_TIMEOUT)
-        except BaseException:  # asyncpg goes on, in a task; but if the event loop ends, that was cancelled, too
-            self._releasing = [one for one in (*self._releasing, connection) if _is_lent(one)]
-            raise
+        await self._give_back(connection, pool.release(connection, timeout=_RELEASE_TIMEOUT))
         return rows
 
+    async def _give_back(self, connection: Any, release: Awaitable[None]) -> None:
+        """Await `release`; it goes on if the caller is cancelled, but not if that is because the event loop ends."""
+        try:
+            with suppress(*FAILURES):  # the outcome of the statement is known; nothing must replace it
+                await release
+        except BaseException:
+            self._releasing = [one for one in (*self._releasing, connection) if _is_lent(one)]
+            raise
 
-async def _give_back(pool: Pool, connection: Any) -> None:
+
+async def _release_interrupted(pool: Pool, connection: Any) -> None:
     """Return a connection to the pool after a statement that was interrupted or failed."""
     with suppress(*FAILURES):
         # A cancelled transaction rolls itself back, unless it is cancelled again; asyncpg would log that as an error.
         if connection.is_in_transaction():
             await connection.execute("ROLLBACK", timeout=_RELEASE_TIMEOUT)
-    await pool.release(connection, timeout=_RELEASE_TIMEOUT)
-
-
-def _given_back(connection: Any, release: asyncio.Future[None]) -> None:
-    if release.cancelled():  # before it began, by the end of the event loop
-        _terminate(connection)
-    else:
-        release.exception()
+    with suppress(*FAILURES):  # a task that fails after its caller was cancelled would be logged
+        await pool.release(connection, timeout=_RELEASE_TIMEOUT)
 
 
 def _is_lent(connection: Any) -> bool:
