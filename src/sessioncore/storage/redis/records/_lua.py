@@ -108,9 +108,8 @@ INDEX_ELSEWHERE = "local function index_of(owner) return nil end\n"
 AT_VERSION = """
 local ends = redis.call('PTTL', KEYS[1])
 if ends == -2 then return false end
-if ends == -1 then return {0, '', -1} end
-local start = try_call('GETRANGE', KEYS[1], 0, 255)
-if type(start) == 'table' then return string.sub(start.err, 1, 9) == 'WRONGTYPE' and {0, '', -1} or start end
+local start = start_of(KEYS[1])
+if ends == -1 or start == '' then return {0, '', -1} end
 if string.sub(start, 3, 10) ~= ARGV[#ARGV] or not is_ours(start) then
   return {0, redis.call('GET', KEYS[1]), ends}
 end
@@ -134,17 +133,9 @@ KEEP_LIVE = """
 local function keep_live(index, owner, members)
   local live, dead = {}, {}
   for _, key in ipairs(members) do
-    local value = try_call('GETRANGE', key, 0, 13 + #owner)
-    if type(value) == 'table' then -- an error; we write no other type
-      if string.sub(value.err, 1, 9) ~= 'WRONGTYPE' then return value end
-      value = ''
-    end
-    if string.sub(value, 1, 2) == 'S\\001' and #value == 14 + #owner
-        and struct.unpack('>I4', value, 11) == #owner + 1 and string.sub(value, 15) == owner then
-      live[#live + 1] = key
-    else
-      dead[#dead + 1] = key
-    end
+    local start = start_of(key)
+    local found = is_ours(start) and owner_in(start, key) == 'o' .. owner and live or dead
+    found[#found + 1] = key
   end
   if #dead > 0 then redis.pcall('ZREM', index, unpack(dead)) end
   return live

@@ -171,19 +171,17 @@ ENLIST = _script(lua.INDEX, "read_index(KEYS[1], ARGV[2])\nreturn add_entry(KEYS
 
 # KEYS index; ARGV owner, most. Reply: {1, live} or, where there are more than `most`, {0, unverified}.
 OWNED = _script(
-    lua.KEEP_LIVE,
+    lua.HEAD + lua.KEEP_LIVE,
     """
 local members = redis.call('ZRANGE', KEYS[1], 0, -1)
 if #members > tonumber(ARGV[2]) then return {0, members} end
-local live = keep_live(KEYS[1], ARGV[1], members)
-if live.err then return live end
-return {1, live}
+return {1, keep_live(KEYS[1], ARGV[1], members)}
 """,
 )
 
 # KEYS index, members; ARGV owner. Reply: the live ones.
 VERIFY = _script(
-    lua.KEEP_LIVE,
+    lua.HEAD + lua.KEEP_LIVE,
     """
 local members = {}
 for i = 2, #KEYS do members[i - 1] = KEYS[i] end
