@@ -1,7 +1,6 @@
 """What the storage has in each event loop: a transport to the server, and the calls on records over it."""
 
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -15,10 +14,9 @@ from sessioncore.storage._per_loop import PerLoop
 from sessioncore.storage._text import bytes_of
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
 from sessioncore.storage.redis.client._client import Client
-from sessioncore.storage.redis.client._client_transport import ClientTransport
 from sessioncore.storage.redis.connection._reconnecting import ReconnectingConnection
 from sessioncore.storage.redis.connection._transport import CallLimit, RedisReply, Transport
-from sessioncore.storage.redis.connection._waiting import CALLS_AT_ONCE, for_each
+from sessioncore.storage.redis.connection._waiting import for_each
 from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
 from sessioncore.storage.redis.near._records import NearRecords
 from sessioncore.storage.redis.records._cluster import ClusterRecords
@@ -66,8 +64,7 @@ class LoopState(Struct, frozen=True):
         self, keys: Iterable[str], get: Callable[..., Awaitable[list[RedisReply]]], *arguments: Any
     ) -> list[Stored | Moved | Unreadable | None]:
         """Return what `get` finds for each key; the commands share round trips."""
-        at_once = CALLS_AT_ONCE if isinstance(self.transport, ClientTransport) else sys.maxsize
-        return await for_each(keys, lambda key: self.answer(bytes_of(key), get, *arguments), at_once)
+        return await for_each(keys, lambda key: self.answer(bytes_of(key), get, *arguments))
 
     async def authenticate(self, user: bytes, password: bytes) -> None:
         """Authenticate again on the connections that are open."""

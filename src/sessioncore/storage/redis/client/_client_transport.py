@@ -10,11 +10,12 @@ from redis import exceptions as redis_errors
 from sessioncore._watchers import Changed
 from sessioncore.storage.redis._errors import ConnectionLost, error_reply_of
 from sessioncore.storage.redis.connection._transport import Command, RedisReply, Transport
-from sessioncore.storage.redis.connection._waiting import CALLS_AT_ONCE, within
+from sessioncore.storage.redis.connection._waiting import within
 from sessioncore.storage.redis.connection._watched_keys import WatchedKeys
 
 __all__ = ["ClientTransport"]
 
+_MOST_CONNECTIONS = 64  # of the client's, in use at the same time
 _ERROR_REPLIES = (
     redis_errors.AuthenticationError,
     redis_errors.BusyLoadingError,
@@ -34,8 +35,8 @@ class ClientTransport:
     def __init__(self, client: Any) -> None:
         self._client = client
         # redis-py's usual pool raises an error instead of waiting.
-        connections: int = getattr(getattr(client, "connection_pool", None), "max_connections", CALLS_AT_ONCE)
-        self._room = asyncio.Semaphore(min(connections, CALLS_AT_ONCE))
+        connections: int = getattr(getattr(client, "connection_pool", None), "max_connections", _MOST_CONNECTIONS)
+        self._room = asyncio.Semaphore(min(connections, _MOST_CONNECTIONS))
         self._watched = WatchedKeys()
 
     async def read(self, key: bytes, *commands: Command, deadline: float = inf) -> list[RedisReply]:

@@ -10,10 +10,10 @@ from sessioncore._batched import batched
 from sessioncore.concurrency._standstill import time_limit
 from sessioncore.storage.redis._errors import ReplyTimeout, is_explained
 
-__all__ = ["CALLS_AT_ONCE", "LATE", "all_of", "cancel_and_wait", "first_answer", "for_each", "within"]
+__all__ = ["LATE", "all_of", "cancel_and_wait", "first_answer", "for_each", "within"]
 
 LATE = "no answer in time (see storage_timeout)"
-CALLS_AT_ONCE = 64  # where each takes a connection, of a client with a pool of its own
+_AT_ONCE = 1000  # calls of one caller: then others get their turn
 _MOMENT = 0.25  # seconds
 _AGAIN = 0.1  # seconds until a task that has not ended is cancelled once more
 _K = TypeVar("_K")
@@ -66,10 +66,10 @@ async def all_of(calls: Iterable[Awaitable[_T]]) -> list[_T]:
     return done
 
 
-async def for_each(keys: Iterable[_K], call: Callable[[_K], Awaitable[_T]], at_once: int) -> list[_T]:
-    """Make a call for each key, `at_once` of them at the same time; return their results in the order of the keys."""
+async def for_each(keys: Iterable[_K], call: Callable[[_K], Awaitable[_T]]) -> list[_T]:
+    """Make a call for each key, many of them at the same time; return their results in the order of the keys."""
     results: list[_T] = []
-    for some in batched(keys, at_once):
+    for some in batched(keys, _AT_ONCE):
         results += await all_of(map(call, some))
     return results
 

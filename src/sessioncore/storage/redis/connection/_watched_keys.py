@@ -5,7 +5,7 @@ from typing import Any
 
 from sessioncore._watchers import Changed, Watchers
 from sessioncore.storage._text import bytes_of, text_of
-from sessioncore.storage.redis.connection._waiting import CALLS_AT_ONCE, for_each
+from sessioncore.storage.redis.connection._waiting import for_each
 
 __all__ = ["WatchedKeys"]
 
@@ -40,5 +40,5 @@ class WatchedKeys(Watchers):
     async def poll(self, get: Callable[[bytes], Awaitable[list[Any]]]) -> None:
         """Read what is not pushed, and report each key that does not hold what it held."""
         keys = self.compared
-        replies = await for_each(keys, lambda key: get(bytes_of(key)), CALLS_AT_ONCE)
+        replies = await for_each(keys, lambda key: get(bytes_of(key)))
         self.compare(keys, {key: hash(value) for key, (value, _) in zip(keys, replies, strict=True)})

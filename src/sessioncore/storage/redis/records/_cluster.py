@@ -137,7 +137,7 @@ class ClusterRecords:
         live: dict[bytes, None] = {}
         for _ in range(2):
             unsure = [key for key in listed if key not in live]
-            named = await for_each(unsure, lambda key: self._steps.is_owned(key, owner), KEYS_PER_COMMAND)
+            named = await for_each(unsure, lambda key: self._steps.is_owned(key, owner))
             live |= {key: None for key, is_owned in zip(unsure, named, strict=True) if is_owned}
         return [*live]
 
