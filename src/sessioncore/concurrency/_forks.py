@@ -3,26 +3,24 @@
 import os
 import socket
 from asyncio import BaseTransport
-from typing import Final, Protocol
-from weakref import WeakSet
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 __all__ = ["in_each_child", "part_with_socket"]
 
 
-class Forked(Protocol):
-    """An object with a method for the child."""
+T = TypeVar("T")
 
-    def after_fork(self) -> None:
-        """Forget in the child what belongs to the parent; another thread of the parent may have been at work here."""
-        ...
+_forked: Final = WeakKeyDictionary[Any, Callable[[Any], None]]()
 
 
-_forked: Final = WeakSet[Forked]()
+def in_each_child(one: T, forget: Callable[[T], None]) -> None:
+    """Call `forget(one)` in each process that is forked while `one` exists: it forgets what belongs to the parent.
 
-
-def in_each_child(one: Forked) -> None:
-    """Call `one.after_fork()` in each process that is forked while `one` exists."""
-    _forked.add(one)
+    Another thread of the parent may have been at work on `one`.
+    """
+    _forked[one] = forget
 
 
 def part_with_socket(transport: BaseTransport) -> None:
@@ -39,8 +37,8 @@ def part_with_socket(transport: BaseTransport) -> None:
 
 
 def _tell_all() -> None:
-    for one in _forked:
-        one.after_fork()
+    for one, forget in _forked.items():
+        forget(one)
 
 
 if hasattr(os, "register_at_fork"):

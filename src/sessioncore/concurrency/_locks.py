@@ -127,7 +127,7 @@ class NamedLocks:
 
     def __init__(self) -> None:
         self.after_fork()
-        in_each_child(self)
+        in_each_child(self, NamedLocks.after_fork)
 
     def after_fork(self) -> None:
         """Begin without locks, also in a child process, where no task of the parent goes on to release its locks."""

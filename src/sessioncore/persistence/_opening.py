@@ -34,7 +34,7 @@ class Opening:
         self._driver = driver
         self._stop_watching = stop_watching  # open connections, in this event loop
         self.after_fork()
-        in_each_child(self)
+        in_each_child(self, Opening.after_fork)
 
     def after_fork(self) -> None:
         """Begin without blocks, also in a child process, where those of the parent keep nothing open."""

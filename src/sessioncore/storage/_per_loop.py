@@ -40,7 +40,7 @@ class PerLoop(Generic[T]):
         self._current: tuple[asyncio.AbstractEventLoop, T] | None = None  # of `_by_loop`, the one that was used last
         self._mutex = threading.Lock()
         self._closed = False
-        in_each_child(self)
+        in_each_child(self, PerLoop[T].after_fork)
 
     def after_fork(self) -> None:
         """In a child process: use nothing of what the parent has open."""

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
-from weakref import WeakSet
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
@@ -19,23 +18,6 @@ __all__ = ["connect", "target_of"]
 # Seconds, and a number of probes. Some firewalls and load balancers forget a connection that was idle for four
 # minutes, and tell neither side: the next statement would wait for its reply in vain.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-
-
-class _Connections:
-    """The connections of this process."""
-
-    def __init__(self) -> None:
-        self.open = WeakSet[Any]()
-
-    def after_fork(self) -> None:
-        """In a child process: leave them to the parent."""
-        for connection in self.open:
-            if (transport := connection._transport) is not None:  # noqa: SLF001 - asyncpg has no public way to it
-                part_with_socket(transport)
-
-
-_connections = _Connections()
-in_each_child(_connections)
 
 
 async def connect(*args: Any, timeout: float, **options: Any) -> Any:  # noqa: ASYNC109 - asyncpg's own name
@@ -51,10 +33,15 @@ async def connect(*args: Any, timeout: float, **options: Any) -> Any:  # noqa: A
         attempt.add_done_callback(_close)
         raise
     connection = attempt.result()
-    _connections.open.add(connection)
+    in_each_child(connection, _leave_to_parent)
     with suppress(OSError):  # it is broken already, as the first statement will find out
         _keep_alive(connection)
     return connection
+
+
+def _leave_to_parent(connection: Any) -> None:
+    if (transport := connection._transport) is not None:  # noqa: SLF001 - asyncpg has no public way to it
+        part_with_socket(transport)
 
 
 def _keep_alive(connection: Any) -> None:

@@ -83,7 +83,7 @@ class PipelinedConnection(asyncio.Protocol):
     def start(self, opened: OpenedSocket) -> None:
         # The companion is redis-py's StreamWriter: it would close the transport when collected.
         self._transport, self._companion = opened
-        in_each_child(self)
+        in_each_child(self, PipelinedConnection.after_fork)
 
     def after_fork(self) -> None:
         """In a child process: leave the connection to the parent."""
