@@ -214,13 +214,8 @@ class ClusterRecords:
             await self._steps.drop(move.new_key)
             return outcome
         # Not settled: another call has ended the new record, which it found by the old key or by its owner's index.
-        settled, delisted = await asyncio.gather(
-            self._steps.settle(move.new_key, value, move.ttl),
-            self._steps.delist_former(reply, move.key, None),
-            return_exceptions=True,
-        )
-        if isinstance(failure := settled if isinstance(settled, BaseException) else delisted, BaseException):
-            raise failure
+        settle = self._steps.settle(move.new_key, value, move.ttl)
+        settled, _ = await all_of([settle, self._steps.delist_former(reply, move.key, None)])
         if move.tombstone < self._silence_timeout:
             await self._steps.shorten(move.key, marker, move.tombstone)
         return outcome if settled else None
