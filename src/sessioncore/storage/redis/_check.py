@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import cast
 
 from sessioncore.storage._text import bytes_of
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, error_of, unavailable
@@ -20,6 +20,9 @@ _HARMLESS = {"noeviction", "volatile-ttl"}  # an owner's index outlives what it 
 # If so many names in a row are of no use, a hash tag in the key_prefix keeps all keys in one slot. A master with fewer
 # than about ten of the 16,384 slots may be missed, too: finding it is not worth more of the event loop's time.
 _ENOUGH = 10_000
+
+_PING: Command = (b"PING",)
+_INFO: Command = (b"INFO",)
 
 # OPTIN and OPTOUT exclude each other. A server that supports tracking, and allows it to this user, names both in its
 # error and changes nothing; any other error means that it does not.
@@ -44,30 +47,30 @@ async def check_servers(servers: Mapping[str, Transport], *, first: bool) -> Non
     """
     warnings: dict[str, None] = {}
     for name, server in servers.items():
-        commands: tuple[Command, ...] = ((b"PING",),)
+        commands: list[Command] = [_PING]
         if first:
-            commands += ((b"INFO",), *(() if isinstance(server, ClientTransport) else (*_LATER, *_TRACKING)))
+            commands += [_INFO] if isinstance(server, ClientTransport) else [_INFO, *_LATER, *_TRACKING]
         try:
-            pong, *found = await server.read(b"", *commands)
+            found = dict(zip(commands, await server.read(b"", *commands), strict=True))
         except ConnectionLost as exc:
             raise unavailable(exc, name) from exc
-        checked(pong)
+        checked(found[_PING])
         if first:
-            warnings |= dict.fromkeys([*_warnings_of(found[0]), *_warnings_about_rights(*found[1 : 1 + len(_LATER)])])
-            warnings |= dict.fromkeys(_warnings_about_tracking(*found[1 + len(_LATER) :]))
+            warnings |= dict.fromkeys([*_about_settings(found), *_about_rights(found), *_about_tracking(found)])
     for text in warnings:
         _logger.warning(text)
 
 
-def _warnings_about_rights(*replies: RedisReply) -> list[str]:
+def _about_rights(found: Mapping[Command, RedisReply]) -> list[str]:
     return [
         f"{without}: {error_of(reply)}"
-        for without, reply in zip(_LATER.values(), replies, strict=False)  # a ClientTransport was not asked
-        if isinstance(reply, ErrorReply) and reply.code == "NOPERM"
+        for command, without in _LATER.items()
+        if isinstance(reply := found.get(command), ErrorReply) and reply.code == "NOPERM"
     ]
 
 
-def _warnings_about_tracking(hello: Any = None, *replies: RedisReply) -> list[str]:
+def _about_tracking(found: Mapping[Command, RedisReply]) -> list[str]:
+    hello, *replies = map(found.get, _TRACKING)
     if hello is None:
         why = "this client's connections are not redis-py's own"
     elif not isinstance(hello, dict):  # it is a list by RESP2
@@ -80,9 +83,8 @@ def _warnings_about_tracking(hello: Any = None, *replies: RedisReply) -> list[st
     return [f"{weakened}: {why} (docs/server-settings.md)"]
 
 
-def _warnings_of(info: RedisReply) -> list[str]:
-    """Return the warnings that follow from the reply to INFO; none if the server does not answer it."""
-    settings = _parsed(info)
+def _about_settings(found: Mapping[Command, RedisReply]) -> list[str]:
+    settings = _parsed(found[_INFO])
     warnings: list[str] = []
     policy = settings.get("maxmemory_policy", "noeviction")
     if policy not in _HARMLESS:  # even without a maxmemory: an operator can set one at any time, and this is asked once
