@@ -16,6 +16,7 @@ import pytest
 from sessioncore import SessionConfig, SessionNotFound, SessionStore, SQLiteStorage, StorageUnavailable
 from sessioncore.storage import WritesRefused
 from sessioncore.storage.sqlite._opening import connect, prepare
+from sessioncore.storage.sqlite._waiting import when_free
 
 pytestmark = pytest.mark.anyio
 
@@ -260,8 +261,8 @@ async def test_readers_and_openers_of_an_exclusively_locked_file_are_bounded_too
 
 def test_each_connection_waits_for_the_lock_that_another_one_holds_while_it_closes(path: Path) -> None:
     """The last connection to a file locks it while it closes; a storage may open either of its two just then."""
-    prepare(str(path), time.monotonic()).close()
+    prepare(str(path)).close()
     until = time.monotonic() + 0.2
     with held(path, for_reading_too=True), pytest.raises(sqlite3.OperationalError, match="locked"):
-        connect(str(path), until)
+        when_free(partial(connect, str(path)), until)
     assert time.monotonic() >= until

@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from sessioncore.storage.sqlite._batching import QueuedCall, fail_all
+from sessioncore.storage.sqlite._batching import QueuedCall
 from sessioncore.storage.sqlite._errors import is_busy, result_code
 from sessioncore.storage.sqlite._waiting import when_free
 
@@ -20,7 +20,7 @@ def run_reads(connection: sqlite3.Connection, batch: list[QueuedCall[Any]]) -> N
             call.finish(when_free(partial(call.function, connection), _earliest(batch)))
         except Exception as exc:  # noqa: BLE001 -- it is raised again, in the task that waits for it
             if is_busy(exc):
-                _give_up(batch, exc)
+                _fail(batch, exc)
                 return
             call.fail(exc)
 
@@ -34,10 +34,7 @@ def run_writes(connection: sqlite3.Connection, batch: list[QueuedCall[Any]], *, 
     try:
         when_free(lambda: connection.execute("BEGIN IMMEDIATE"), _earliest(batch))
     except Exception as exc:  # noqa: BLE001 - SQLite out of memory is a MemoryError; raised again in the tasks
-        if is_busy(exc):
-            _give_up(batch, exc)
-        else:
-            fail_all(batch, exc)
+        _fail(batch, exc)
         return
     try:
         try:
@@ -56,7 +53,7 @@ def run_writes(connection: sqlite3.Connection, batch: list[QueuedCall[Any]], *, 
             for call in batch:  # each by itself: a logout needs less room than a login
                 run_writes(connection, [call], again=True)
         else:
-            fail_all(batch, exc)
+            _fail(batch, exc)
     else:
         for call, result in zip(batch, results, strict=True):
             call.finish(result)
@@ -66,11 +63,11 @@ def _earliest(batch: list[QueuedCall[Any]]) -> float:
     return min(call.wait_until for call in batch if not call.done)
 
 
-def _give_up(batch: list[QueuedCall[Any]], error: Exception) -> None:
-    """Fail the calls whose time is up."""
+def _fail(batch: list[QueuedCall[Any]], error: Exception) -> None:
+    """Fail the calls that are not done; those whose time is not up are left undone if another process has the file."""
     now = time.monotonic()
     for call in batch:
-        if not call.done and call.wait_until <= now:
+        if not call.done and (call.wait_until <= now or not is_busy(error)):
             call.fail(error)
 
 

@@ -20,7 +20,7 @@ from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage.sqlite._place import FilePlace
 from sessioncore.storage.sqlite._waiting import longest_wait
 
-__all__ = ["BatchExecutor", "Closed", "QueuedCall", "Run", "fail_all", "in_a_thread"]
+__all__ = ["BatchExecutor", "Closed", "QueuedCall", "Run", "in_a_thread"]
 
 T = TypeVar("T")
 _MAX_BATCH = 256  # calls in one batch: bounds the wait of the calls in the next one
@@ -52,13 +52,6 @@ class QueuedCall(Generic[T]):
         """Note the error that the caller gets."""
         self.error = error
         self.done = True
-
-
-def fail_all(batch: list[QueuedCall[Any]], error: Exception) -> None:
-    """Fail the calls that are not done."""
-    for call in batch:
-        if not call.done:
-            call.fail(error)
 
 
 Run: TypeAlias = Callable[[sqlite3.Connection, list[QueuedCall[Any]]], None]
@@ -133,18 +126,14 @@ class BatchExecutor:
 
     def _run_in_thread(self, batch: list[QueuedCall[Any]], ran: threading.Event) -> None:
         with self._in_use:
-            if self._closed:
-                fail_all(batch, Closed())
-            else:
-                self._run_on_connection(batch)
+            error: Exception | None = Closed() if self._closed else self._place.error()
+            if error is None:
+                self._run(self._connection, batch)
+                error = self._place.error()  # what was written meanwhile would be lost
+            if error is not None:
+                for call in batch:
+                    call.fail(error)
             ran.set()
-
-    def _run_on_connection(self, batch: list[QueuedCall[Any]]) -> None:
-        if self._place.is_intact():
-            self._run(self._connection, batch)
-        if not self._place.is_intact():  # also afterwards: what was written meanwhile would be lost
-            for call in batch:
-                call.fail(self._place.error())
 
 
 async def in_a_thread(function: Callable[..., None], *args: object) -> None:

@@ -23,7 +23,7 @@ from sessioncore.storage.sqlite._batching import BatchExecutor, Closed, in_a_thr
 from sessioncore.storage.sqlite._errors import as_storage_error
 from sessioncore.storage.sqlite._opening import connect, prepare
 from sessioncore.storage.sqlite._place import FilePlace
-from sessioncore.storage.sqlite._waiting import longest_wait
+from sessioncore.storage.sqlite._waiting import longest_wait, when_free
 
 __all__ = ["SQLiteFile"]
 
@@ -112,18 +112,19 @@ class SQLiteFile:
     def _open_in_thread(self, until: float) -> None:
         with self._in_thread:
             if self._executors is None:
-                self._executors = self._open_executors(until)
+                # SQLite waits for no lock here: some fail at once, such as that for a change of the journal mode.
+                self._executors = when_free(self._open_executors, until)
 
-    def _open_executors(self, until: float) -> _Executors:
+    def _open_executors(self) -> _Executors:
         known = (each() for each in tuple(_open_files))
         if any(each is not None and each.pid != os.getpid() and each.place.is_at(self.path) for each in known):
             # SQLite would believe that this process holds the parent's locks. Then the parent, when it closes the file,
             # would remove the -wal file that the child writes to.
             raise self._is_open_in_parent()
-        writer = prepare(self.path, until)
+        writer = prepare(self.path)
         try:
             place = FilePlace(self.path)
-            reader = connect(self.path, until)
+            reader = connect(self.path)
         except BaseException:
             writer.close()
             raise

@@ -12,7 +12,6 @@ from pathlib import Path
 from sessioncore.storage._free_threading import FREE_THREADED
 from sessioncore.storage.sqlite._errors import files_beside, may_write
 from sessioncore.storage.sqlite._schema import SCHEMA, create_or_migrate, schema_of
-from sessioncore.storage.sqlite._waiting import when_free
 
 __all__ = ["connect", "prepare"]
 
@@ -22,44 +21,34 @@ _creating = threading.Lock()
 _CACHED_STATEMENTS = 0 if FREE_THREADED else 128
 
 
-def connect(path: str, until: float) -> sqlite3.Connection:
+def connect(path: str) -> sqlite3.Connection:
     """Return a connection that starts no transaction and waits for no lock; any thread may use it, one at a time.
 
-    While the file is locked, try again until the monotonic clock shows `until`: the setting below reads the
-    file, and that fails at once while the last connection of another pool is being closed.
+    Raises:
+        sqlite3.OperationalError: the file is locked, as while the last connection of another pool is being closed.
     """
-    return when_free(lambda: _connect(path), until)
-
-
-def _connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=_CACHED_STATEMENTS
     )
     # In WAL mode NORMAL survives kill -9, but a power cut loses the last commits, perhaps a logout that
     # was already confirmed. FULL waits for the disk once per commit, and concurrent requests share commits.
     try:
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA synchronous = FULL")  # this reads the file
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def prepare(path: str, until: float) -> sqlite3.Connection:
+def prepare(path: str) -> sqlite3.Connection:
     """Return a connection to a file of our schema, created or migrated where needed; other files are not changed.
 
-    While the file is locked, try again until the monotonic clock shows `until`.
-
     Raises:
+        sqlite3.OperationalError: the file is locked.
         StorageError: the file is of a newer schema, or is another program's.
     """
     _create_private(path)
-    # SQLite waits for no lock here: some fail at once in any case, such as that for a change of the journal mode.
-    return when_free(lambda: _prepared(path), until)
-
-
-def _prepared(path: str) -> sqlite3.Connection:
-    connection = _connect(path)
+    connection = connect(path)
     try:
         ready = schema_of(connection, path) == SCHEMA
         connection.execute("PRAGMA journal_mode = WAL")  # every time: a file restored from a backup may lack it

@@ -24,17 +24,15 @@ class FilePlace:
         self._path = path
         self._files = {each: _identity(each) for each in (Path(path), *files_beside(path))}
 
-    def is_intact(self) -> bool:
-        """Return whether the files are still those that were opened."""
-        return all(found is not None and _identity(each) == found for each, found in self._files.items())
-
     def is_at(self, path: str) -> bool:
         """Return whether the file at `path` is this one."""
         found = _identity(Path(path))
         return found is not None and found == self._files[Path(self._path)]
 
-    def error(self) -> StorageUnavailable:
-        """Return the error for files that were removed or replaced."""
+    def error(self) -> StorageUnavailable | None:
+        """Return the error for files that were removed or replaced; None if they are still those that were opened."""
+        if all(found is not None and _identity(each) == found for each, found in self._files.items()):
+            return None
         # Not repaired here: other processes still use the -wal and -shm files, which a new file would take for its own.
         return StorageUnavailable(
             f"the file {self._path}, or the -wal or -shm file beside it, was removed or replaced while it was in use, "
