@@ -56,9 +56,8 @@ _MAY_WRITE = "version = $5 AND moved_to IS NULL AND isfinite(expires_at)"
 _COMPARE_AND_SET = """
 UPDATE %table% SET %key%
     data = CASE WHEN %may_write% THEN $2::bytea ELSE data END,
-    expires_at = CASE WHEN %may_write% THEN now() + $3::float8 * interval '1 s' ELSE expires_at END,
-    purge_after = CASE WHEN %may_write% THEN least(purge_after, now() + $3::float8 * interval '1 s')
-        ELSE purge_after END,
+    expires_at = CASE WHEN %may_write% THEN %after_3% ELSE expires_at END,
+    purge_after = CASE WHEN %may_write% THEN least(purge_after, %after_3%) ELSE purge_after END,
     owner = CASE WHEN %may_write% THEN $4::bytea ELSE owner END,
     version = CASE WHEN %may_write% THEN $6::bigint ELSE version END
 WHERE key = $1 AND expires_at > now()
@@ -70,9 +69,8 @@ _MOVE_WITH_TOMBSTONE = """
 WITH old AS (
     UPDATE %table% SET
         data = CASE WHEN %may_write% THEN '' ELSE data END,
-        expires_at = CASE WHEN %may_write% THEN now() + $8::float8 * interval '1 s' ELSE expires_at END,
-        purge_after = CASE WHEN %may_write% THEN least(purge_after, now() + $8::float8 * interval '1 s')
-            ELSE purge_after END,
+        expires_at = CASE WHEN %may_write% THEN %after_8% ELSE expires_at END,
+        purge_after = CASE WHEN %may_write% THEN least(purge_after, %after_8%) ELSE purge_after END,
         owner = CASE WHEN %may_write% THEN NULL ELSE owner END,
         moved_to = CASE WHEN %may_write% THEN $7::bytea ELSE moved_to END,
         version = CASE WHEN %may_write% THEN $6::bigint ELSE version END
@@ -80,7 +78,7 @@ WITH old AS (
     RETURNING version, CASE WHEN version <> $6 THEN data END AS data, moved_to, %ttl% AS ttl
 ), new AS (
     INSERT INTO %table% (key, data, expires_at, purge_after, owner, version)
-    SELECT $7, $2, now() + $3::float8 * interval '1 s', now() + $3::float8 * interval '1 s', $4, $6
+    SELECT $7, $2, %after_3%, %after_3%, $4, $6
     FROM old WHERE version = $6
 )
 SELECT version, data, moved_to, ttl FROM old
@@ -90,7 +88,7 @@ SELECT version, data, moved_to, ttl FROM old
 class Statements(Struct, frozen=True):
     """The statements for one table, each complete in itself: one storage call, one statement.
 
-    The defaults are templates, which `statements` fills in.
+    The defaults are templates, which `statements` fills in; `%after_3%` is the time that is $3 seconds from now.
     """
 
     load: str = """
@@ -103,16 +101,15 @@ FROM %table% WHERE key = ANY($1::bytea[]) AND expires_at > now() AND %on_primary
 """
     renew: str = """
 UPDATE %table% SET
-    expires_at = CASE WHEN moved_to IS NULL AND isfinite(expires_at) THEN now() + $2::float8 * interval '1 s'
-        ELSE expires_at END,
-    purge_after = least(purge_after, now() + $2::float8 * interval '1 s')
+    expires_at = CASE WHEN moved_to IS NULL AND isfinite(expires_at) THEN %after_2% ELSE expires_at END,
+    purge_after = least(purge_after, %after_2%)
 WHERE key = $1 AND expires_at > now()
 RETURNING data, version, moved_to, %ttl% AS ttl
 """
     # An expired row that was not purged yet is overwritten; DO UPDATE evaluates the newest row, under its lock.
     create: str = """
 INSERT INTO %table% AS old (key, data, expires_at, purge_after, owner, version)
-VALUES ($1, $2, now() + $3::float8 * interval '1 s', now() + $3::float8 * interval '1 s', $4, $5)
+VALUES ($1, $2, %after_3%, %after_3%, $4, $5)
 ON CONFLICT (key) DO UPDATE SET data = excluded.data, expires_at = excluded.expires_at,
     purge_after = excluded.purge_after, owner = excluded.owner, version = excluded.version, moved_to = NULL
 WHERE old.expires_at <= now()
@@ -122,8 +119,7 @@ RETURNING version
     move: str = _COMPARE_AND_SET.replace("%key%", "key = CASE WHEN %may_write% THEN $7::bytea ELSE key END,")
     move_with_tombstone: str = _MOVE_WITH_TOMBSTONE
     touch: str = """
-UPDATE %table% SET expires_at = now() + $2::float8 * interval '1 s',
-    purge_after = least(purge_after, now() + $2::float8 * interval '1 s')
+UPDATE %table% SET expires_at = %after_2%, purge_after = least(purge_after, %after_2%)
 WHERE key = $1 AND expires_at > now() AND moved_to IS NULL AND isfinite(expires_at) RETURNING version
 """
     # `chain` is what the statement's snapshot shows: the rows, and those that their tombstones lead to. `locked` is
@@ -226,6 +222,7 @@ def statements(table: str) -> Statements:
         "on_primary": _ON_PRIMARY,
         "session": _IS_SESSION,
         "ttl": _TTL,
+        **{f"after_{number}": f"now() + ${number}::float8 * interval '1 s'" for number in (2, 3, 8)},
     }
     templates = structs.astuple(Statements())
-    return Statements(*(re.sub("%([a-z_]+)%", lambda found: parts[found[1]], sql) for sql in templates))
+    return Statements(*(re.sub("%([a-z_0-9]+)%", lambda found: parts[found[1]], sql) for sql in templates))
