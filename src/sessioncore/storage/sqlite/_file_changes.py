@@ -12,13 +12,13 @@ from sessioncore.storage.sqlite._records import BATCH, Records
 __all__ = ["FileChanges"]
 
 
-class FileChanges:
+class FileChanges(Watchers):
     """Reports changes of watched records in one file, by whatever connection and process."""
 
-    __slots__ = ("_last_watch", "_records", "_reported", "watchers")
+    __slots__ = ("_last_watch", "_records", "_reported")
 
     def __init__(self, records: Records) -> None:
-        self.watchers = Watchers()
+        super().__init__()
         self._records = records
         self._last_watch = object()  # a new one whenever a watch begins
         self._reported: tuple[
@@ -27,7 +27,7 @@ class FileChanges:
 
     def note_answers(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
         """Note what the keys hold, as it was just returned to their watchers."""
-        self.watchers.note_answers(keys, answers)
+        super().note_answers(keys, answers)
         self._last_watch = object()  # else a `confirm` that has seen a change since the read would not look again
 
     async def confirm(self, read: Callable[..., Awaitable[Any]]) -> None:
@@ -35,15 +35,14 @@ class FileChanges:
 
         The state of the file is read before the records, so what is committed in between is noticed the next time.
         """
-        keys = self.watchers.keys
-        if not keys:
+        if not (keys := self.keys):
             return
         last_watch = self._last_watch
         state = (*await read(_state_of), last_watch)
         if state == self._reported:
             return
         for some in batched(keys, BATCH):
-            self.watchers.compare(some, await read(self._records.held, some))
+            self.compare(some, await read(self._records.held, some))
         self._reported = state  # only now: a call that fails or is cancelled has reported a part at most
 
 

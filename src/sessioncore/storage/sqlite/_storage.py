@@ -139,14 +139,14 @@ class SQLiteStorage:
 
     async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
         """Return what the keys hold, and watch them; see `Watches`."""
-        self._changes.watchers.add(keys, changed)
+        self._changes.add(keys, changed)
         answers = await self.load_many(keys)
         self._changes.note_answers(keys, answers)
         return answers
 
     def unwatch(self, key: str, changed: Changed) -> None:
         """Do not call `changed` for this key any more."""
-        self._changes.watchers.remove(key, changed)
+        self._changes.remove(key, changed)
 
     async def confirm(self) -> None:
         """Call `changed` for what has changed; if the file has not been written to, this costs one PRAGMA."""
