@@ -10,6 +10,7 @@ servers (`connection/`, opened by redis-py in `client/`), and the calls on recor
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from math import inf
 from typing import Any, ClassVar, Self
@@ -43,8 +44,7 @@ with needs_extra("redis"):
     from sessioncore.storage.redis.client._url import client_from
     from sessioncore.storage.redis.near._cache import NearCache, NearCacheStats
     from sessioncore.storage.redis.records import _scans as scans
-    from sessioncore.storage.redis.records._commands import MoveArguments, stored_of
-    from sessioncore.storage.redis.records._format import millis
+    from sessioncore.storage.redis.records._commands import MoveArguments
 
 __all__ = ["RedisStorage"]
 
@@ -154,12 +154,8 @@ class RedisStorage:
         """
         here, deadline = self._loops.here(), self._loops.limit.deadline()
         if renew is not None:
-            try:
-                value = await here.records.renew(bytes_of(key), renew)
-            except ForeignValue:
-                pass  # the record, or merely its owner's index: a plain GET tells them apart
-            else:
-                return None if value is None else stored_of(value, millis(renew))
+            with suppress(ForeignValue):  # the record, or merely its owner's index: a plain GET tells them apart
+                return await here.records.renew(bytes_of(key), renew)
         elif here.near is not None:
             return await here.near.load(key, deadline)
         name = bytes_of(key)

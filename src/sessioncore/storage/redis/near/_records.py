@@ -68,7 +68,7 @@ class NearRecords:
         with self._changing(move.key, move.new_key):
             return await self._records.move(move)
 
-    async def renew(self, key: bytes, ttl: float) -> bytes | None:
+    async def renew(self, key: bytes, ttl: float) -> Stored | Moved | Unreadable | None:
         with self._changing(key):
             return await self._records.renew(key, ttl)
 

@@ -24,7 +24,7 @@ from redis.crc import key_slot
 
 from sessioncore._batched import batched
 from sessioncore._errors import KeyTaken, StorageError, StorageUnavailable
-from sessioncore._storage_calls import Written
+from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.redis._errors import ForeignValue
@@ -38,10 +38,10 @@ from sessioncore.storage.redis.records._commands import (
     outcome_of,
     run_command,
     run_script,
+    stored_of,
 )
 from sessioncore.storage.redis.records._format import (
     LEAVING,
-    MARK,
     TOMBSTONE,
     arriving,
     head_of,
@@ -94,28 +94,26 @@ class ClusterRecords:
 
         return await self._to_its_end(announced())
 
-    async def renew(self, key: bytes, ttl: float) -> bytes | None:
-        """Return the value and set its ttl; then prolong the index, if the record has an owner."""
+    async def renew(self, key: bytes, ttl: float) -> Stored | Moved | Unreadable | None:
+        """Set the ttl; then prolong the index, if the record has an owner."""
         found = await run_script(self._read, ON_A_CLUSTER.renew, (key,), (millis(ttl),))
         if found is None:
             return None
         value: bytes | None = await self._steps.resolve(key, found[0])
-        if value is None or value[:2] == TOMBSTONE:
-            return value
-        if value != found[0] and not await self._steps.settle(key, value, ttl):
+        if value is None or (value != found[0] and not await self._steps.settle(key, value, ttl)):
             return None
-        await self._steps.prolong_index(unpack(value)[1], key, ttl, found[1])
-        return value
+        if value[:2] != TOMBSTONE:
+            await self._steps.prolong_index(unpack(value)[1], key, ttl, found[1])
+        return stored_of(value, millis(ttl))
 
     async def touch(self, key: bytes, ttl: float) -> bool:
         """Set the ttl; then prolong the index, if the record has an owner."""
         found = await run_script(self._read, ON_A_CLUSTER.touch, (key,), (millis(ttl),))
         if found is None:  # unless it is a record whose move lost its last step, which a renewal settles
             try:
-                value = await self.renew(key, ttl)
+                return isinstance(await self.renew(key, ttl), Stored)
             except ForeignValue:
                 return False
-            return value is not None and value[:2] == MARK
         await self._steps.prolong_index(found[0][1:] if found[0] else None, key, ttl, found[1])
         return True
 

@@ -5,7 +5,7 @@ same calls for records and indexes that are on different servers.
 """
 
 from sessioncore._batched import batched
-from sessioncore._storage_calls import Written
+from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.redis.connection._transport import CallLimit, Transport
 from sessioncore.storage.redis.records._commands import (
@@ -16,6 +16,7 @@ from sessioncore.storage.redis.records._commands import (
     run_command,
     run_ending,
     run_script,
+    stored_of,
 )
 from sessioncore.storage.redis.records._format import head_of, index_of, millis, pack
 from sessioncore.storage.redis.records._scripts import CREATE, DELETE, ON_ONE_SERVER, OWNED, VERIFY
@@ -53,10 +54,10 @@ class SingleServerRecords:
         keys = (move.key, move.new_key) if move.owner is None else (move.key, move.new_key, index_of(move.owner))
         return outcome_of(await run_script(self._write, ON_ONE_SERVER.move, keys, move.for_script(new), deadline), new)
 
-    async def renew(self, key: bytes, ttl: float) -> bytes | None:
-        deadline = self._limit.deadline()
-        found = await run_script(self._read, ON_ONE_SERVER.renew, (key,), (millis(ttl),), deadline)
-        return None if found is None else found[0]
+    async def renew(self, key: bytes, ttl: float) -> Stored | Moved | Unreadable | None:
+        lasts, deadline = millis(ttl), self._limit.deadline()
+        found = await run_script(self._read, ON_ONE_SERVER.renew, (key,), (lasts,), deadline)
+        return None if found is None else stored_of(found[0], lasts)
 
     async def touch(self, key: bytes, ttl: float) -> bool:
         return await run_script(self._read, ON_ONE_SERVER.touch, (key,), (millis(ttl),)) is not None
