@@ -15,8 +15,6 @@ import pytest
 
 from sessioncore import SessionConfig, SessionNotFound, SessionStore, SQLiteStorage, StorageUnavailable
 from sessioncore.storage import WritesRefused
-from sessioncore.storage.sqlite._opening import connect, prepare
-from sessioncore.storage.sqlite._waiting import when_free
 
 pytestmark = pytest.mark.anyio
 
@@ -242,7 +240,7 @@ async def test_a_call_with_more_time_goes_on_when_another_ones_time_is_up(path: 
 
 
 @pytest.mark.parametrize("opened", [True, False])
-async def test_readers_and_openers_of_an_exclusively_locked_file_are_bounded_too(path: Path, opened: bool) -> None:
+async def test_readers_and_openers_of_a_locked_file_wait_as_long_as_they_may(path: Path, opened: bool) -> None:
     async with aclosing(SQLiteStorage(path)) as before:
         await before.create("a", b"", 1000)
     storage = SQLiteStorage(path)
@@ -254,15 +252,6 @@ async def test_readers_and_openers_of_an_exclusively_locked_file_are_bounded_too
         begin = time.monotonic()
         with pytest.raises(StorageUnavailable):
             await store.create({"n": 1})
-        assert time.monotonic() - begin < LIMIT + 2
+        assert LIMIT * 0.9 < time.monotonic() - begin < LIMIT + 2
     await store.create({"n": 1})
     await storage.aclose()
-
-
-def test_each_connection_waits_for_the_lock_that_another_one_holds_while_it_closes(path: Path) -> None:
-    """The last connection to a file locks it while it closes; a storage may open either of its two just then."""
-    prepare(str(path)).close()
-    until = time.monotonic() + 0.2
-    with held(path, for_reading_too=True), pytest.raises(sqlite3.OperationalError, match="locked"):
-        when_free(partial(connect, str(path)), until)
-    assert time.monotonic() >= until
