@@ -184,8 +184,7 @@ async def test_a_slot_on_its_way_to_a_node_that_has_none_yet_is_followed(nodes: 
 
 async def test_a_move_that_cannot_end_the_old_record_leaves_it_and_a_short_lived_new_one(nodes: list[Server]) -> None:
     old, new = next(keys_on(0)), next(keys_on(1))
-    async with client_of(nodes[1].port, RedisCluster, socket_timeout=0.3) as client:
-        storage = RedisStorage(client)
+    async with storage_at(nodes[1].port, "redis+cluster", socket_timeout=0.3) as storage:
         await storage.delete(old, new)
         at = await made(storage, old, b"before")
         nodes[0].do("CONFIG", "SET", "maxmemory", 1)
@@ -203,7 +202,6 @@ async def test_a_move_that_cannot_end_the_old_record_leaves_it_and_a_short_lived
         finally:
             nodes[0].signal(signal.SIGCONT)
         assert 0 < nodes[1].do("PTTL", new) <= 60_000
-        await storage.aclose()
 
 
 async def test_on_a_cluster_a_cancelled_move_is_whole(nodes: list[Server]) -> None:
@@ -248,8 +246,7 @@ async def test_a_cluster_node_that_is_away_costs_its_slots_only_until_another_on
     with cluster() as own:
         for node in own:
             node.do("CONFIG", "SET", "cluster-require-full-coverage", "no")
-        async with client_of(own[0].port, RedisCluster, require_full_coverage=False) as client:
-            storage = RedisStorage(client)
+        async with storage_on(own, require_full_coverage=False) as storage:
             here, there = next(keys_on(0)), next(keys_on(2))
             await made(storage, here)
             own[2].kill()
@@ -265,7 +262,6 @@ async def test_a_cluster_node_that_is_away_costs_its_slots_only_until_another_on
                 node.do("CLUSTER", "DELSLOTS", *range(10923, 16384))
             own[1].do("CLUSTER", "ADDSLOTS", *range(10923, 16384))  # as when a replica takes over
             await answered(lambda: storage.create(there, b"", 10), 15)
-            await storage.aclose()
 
 
 async def test_a_node_that_stands_still_does_not_keep_the_others_from_serving() -> None:

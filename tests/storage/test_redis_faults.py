@@ -10,7 +10,7 @@ from datetime import timedelta
 import anyio
 import pytest
 from servers.redis_server import Server, one_server, pair
-from tests.storage.redis_rig import SECOND, answered, client_of, storage_at
+from tests.storage.redis_rig import SECOND, answered, storage_at
 from tests.storage.rigs import made, record_at, version_of
 from tests.tcp_proxy import proxy_to
 from tests.turns import comes_true
@@ -142,16 +142,12 @@ async def test_a_deletion_waits_for_the_replicas_that_were_asked_for() -> None:
 
 
 async def test_the_time_limit_follows_the_client(server: Server) -> None:
-    async with proxy_to(server.port) as proxy:
-        client = client_of(proxy.port, socket_timeout=0.2)
-        storage = RedisStorage(client)
+    async with proxy_to(server.port) as proxy, storage_at(proxy.port, socket_timeout=0.2) as storage:
         await storage.open()
         proxy.swallow = True
         with pytest.raises(StorageUnavailable, match="has not answered"):
             async with asyncio.timeout(SECOND.total_seconds()):
                 await storage.load("k")
-        await storage.aclose()
-        await client.aclose()
 
 
 @pytest.mark.proves("AT-109", "ASVS 15.4.2")

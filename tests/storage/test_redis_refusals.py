@@ -148,12 +148,10 @@ async def test_settings_that_weaken_a_promise_are_logged_once(
     for name, value in settings.items():
         server.do("CONFIG", "SET", name, value)
     try:
-        async with client_of(server.port, kind) as client:
-            storage = RedisStorage(client)
+        async with client_of(server.port, kind) as client, aclosing(RedisStorage(client)) as storage:
             for _ in range(2):
                 await storage.open()
                 await storage.check()
-            await storage.aclose()
     finally:
         for name, value in {"maxmemory": "0", "maxmemory-policy": "noeviction", "appendonly": "no"}.items():
             server.do("CONFIG", "SET", name, value)

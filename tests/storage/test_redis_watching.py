@@ -17,7 +17,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.crc import key_slot
 from servers.redis_server import Server, one_server, pair, watched_pair
 from tests.numbers import scaled
-from tests.storage.redis_rig import Own, answered, client_of, storage_at
+from tests.storage.redis_rig import Own, answered, client_of, storage_at, storage_on
 from tests.storage.rigs import made
 from tests.storage.test_redis_acl import rules
 from tests.storage.test_redis_failover import begin_moving, id_of, keys_on
@@ -321,8 +321,7 @@ async def test_a_moved_slot_is_watched_on_its_new_master(nodes: list[Server], mo
     some = keys_on(0)
     key, other = next(some), next(some)
     monkeypatch.setattr("sessioncore.storage.redis.client._cluster_map._PAUSE", 0)
-    async with client_of(one.port, RedisCluster) as client, client_of(one.port, RedisCluster) as raw:
-        storage = RedisStorage(client)
+    async with storage_on(nodes) as storage, client_of(one.port, RedisCluster) as raw:
         await made(storage, key)
         reports = Reports(storage)
         await reports.watch(key)
@@ -354,13 +353,11 @@ async def test_a_moved_slot_is_watched_on_its_new_master(nodes: list[Server], mo
         give([other], two, one, nodes)
         await storage.load(other)
         assert reports.keys == [other]
-        await storage.aclose()
 
 
 async def test_the_loss_of_a_node_is_reported_for_its_keys_only(nodes: list[Server]) -> None:
     here, there = next(keys_on(0)), next(keys_on(2))
-    async with client_of(nodes[0].port, RedisCluster, socket_timeout=0.5) as client:
-        storage = RedisStorage(client)
+    async with storage_on(nodes, socket_timeout=0.5) as storage:
         reports = Reports(storage)
         await reports.watch(here, there)
         nodes[2].do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -374,4 +371,3 @@ async def test_the_loss_of_a_node_is_reported_for_its_keys_only(nodes: list[Serv
             await storage.confirm()  # the stopped node has no watched key
         finally:
             os.kill(nodes[2].pid, signal.SIGCONT)
-        await storage.aclose()
