@@ -60,7 +60,7 @@ class Load(_Call, frozen=True, gc=False):
     replies: ClassVar[Any] = (Stored, Moved, Unreadable, NoneType)  # anything else must not pass for "no session"
 
     def invoke(self, target: Any) -> Any:
-        """Make this call on `target`: a Storage returns a coroutine, a synchronous object returns the reply."""
+        """Make this call on `target`, a Storage, and return its coroutine."""
         return target.load(self.key, renew=self.renew)
 
 

@@ -106,8 +106,7 @@ class LoopStates(PerLoop[LoopState]):
         self._wait = wait_timeout.total_seconds()
         super().__init__(self._make_state, LoopState.aclose, storage="RedisStorage", driver="redis-py")
         client.on_new_credentials(self._authenticate)
-        self.can_track = client.has_plain_connections
-        self.limit = CallLimit(enforced=self.can_track and not client.is_cluster)
+        self.limit = CallLimit(enforced=client.has_plain_connections and not client.is_cluster)
         self.near_cache = self._usable(near_cache)
         self._near_stats = NearCacheStats()
 
@@ -119,7 +118,7 @@ class LoopStates(PerLoop[LoopState]):
             raise ConfigError("near_cache takes a NearCache(max_stale=..., max_bytes=...), or None for no cache")
         if self._client.is_cluster:
             raise ConfigError("near_cache does not work on a cluster yet: leave it out")
-        if not self.can_track:
+        if not self._client.has_plain_connections:
             _logger.warning(
                 "near_cache does nothing: it needs redis-py's own connections, and this client brings others"
             )

@@ -232,7 +232,7 @@ class RedisStorage:
     @property
     def notices_within(self) -> float | None:
         """None: the server reports changes, or `confirm` loads each key; see `Watches`."""
-        return None if self._loops.can_track else inf
+        return None if self._client.has_plain_connections else inf
 
     async def watch(self, keys: Sequence[str], changed: Changed) -> list[Stored | Moved | Unreadable | None]:
         """Return what the keys hold, and watch them; see `Watches`.
