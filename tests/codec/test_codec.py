@@ -306,13 +306,20 @@ def test_an_extension_around_the_wrong_kind_of_value_gives_a_value_or_a_codec_er
     decode_or_refuse(msgspec.msgpack.encode(Ext(code, CODEC.encode("k", value))))
 
 
+def registered(name: str, stored: Any) -> bytes:
+    return msgspec.msgpack.encode(Ext(32, msgspec.msgpack.encode((name, stored))))
+
+
+MANY = Ext(27, b"10.0.0.0/12")  # a network is an iterable of a million addresses
+PYDANTIC_PARTS: list[list[Any]] = [[{"name": "a"}, MANY, None, None], [{"name": "a"}, [], MANY, None]]
 NO_VALUES = [
     b"", b"\xc1",
     b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff",
     b"\xc9\xff\xff\xff\xff\x01", b"\xc9\xff\xff\xff\xff\x01" + b"a" * 100, b"\x01\x01", b"\x90" * 3, b"\xa1\xff",
     b"\x91" * 100_000, b"\x81\xa0" * 100_000, b"\x91" * 100_000 + b"\x01", b"\x81\x80\x01", b"\x81\x81\x01\x02\x03",
     msgspec.msgpack.encode(Ext(15, msgspec.msgpack.encode(["1e9999999"]))),  # a Fraction of ten million digits
-    *(msgspec.msgpack.encode(Ext(32, msgspec.msgpack.encode((name, {})))) for name in ("x" * 1001, "a\nb", "\x00")),
+    *(registered(name, {}) for name in ("x" * 1001, "a\nb", "\x00")),
+    *(registered("tests.models.Account", parts) for parts in PYDANTIC_PARTS),
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ Fields, which were set, extra and private attributes are kept; validators do not
 pydantic is not a dependency; its models are recognised by their attributes.
 """
 
+from types import NoneType
 from typing import Any
 
 from sessioncore.codec._fields import (
@@ -16,7 +17,7 @@ from sessioncore.codec._fields import (
     type_of,
     unset_field,
 )
-from sessioncore.codec._refusals import Path
+from sessioncore.codec._refusals import Path, Refused, name_of
 
 __all__ = ["model_access"]
 
@@ -38,9 +39,13 @@ def model_access(cls: Any) -> ClassAccess:
         return [fields, unset, extra, value.__pydantic_private__]
 
     def build(parts: Any) -> Any:
+        stored = stored_fields(cls, parts)
         # What is not a list was stored while the class was of another kind.
-        whole = type_of(parts) is list
-        stored, unset, extra, private = parts if whole else (stored_fields(cls, parts), (), None, None)
+        others: Any = parts[1:] if type_of(parts) is list else ([], None, None)
+        unset, extra, private = others
+        # Iterating over something else might not end: an IP network has up to 2**128 addresses.
+        if type_of(unset) is not list or not {type_of(extra), type_of(private)} <= {dict, NoneType}:
+            raise Refused(f"{name_of(cls)} is a pydantic model, but something else was stored")
         fields: dict[str, Any] = {}
         for name, field in cls.model_fields.items():
             if name in stored:
