@@ -66,6 +66,7 @@ KEPT = [
 REPLACED = [
     [], [b"public, max-age=600"], [b"max-age=600", b"s-maxage=60"], [b'private="set-cookie"'], [b"no-cache"],
     [b'public, community="a, private, b"'], [b'max-age=60, note="\\", no-store, '], [b"privateer"], [b""],
+    [b"\x0bprivate"],
 ]  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def _revise_fully(
 
 def _merge_vary(headers: list[tuple[bytes, bytes]], names: bytes) -> list[tuple[bytes, bytes]]:
     present = [value for name, value in headers if name.lower() == b"vary"]
-    known = {part.strip().lower() for value in present for part in value.split(b",")}
+    known = {part.strip(b" \t").lower() for value in present for part in value.split(b",")}
     missing = [name for name in names.split(b", ") if name.lower() not in known]
     if b"*" in known or not missing:
         return headers
@@ -119,7 +119,7 @@ def _forbid_caching(headers: list[tuple[bytes, bytes]], replaced: Collection[byt
             kept.append((name, value))
     # Ignore quoted strings: a word in one is the argument of another directive.
     directives = _QUOTED.sub(b'""', b",".join(value for _, value in cache_control)).split(b",")
-    if _UNSHARED_DIRECTIVES.isdisjoint(part.strip().lower() for part in directives):
+    if _UNSHARED_DIRECTIVES.isdisjoint(part.strip(b" \t").lower() for part in directives):
         cache_control = [(b"cache-control", b"no-store")]
     return kept + cache_control
 
