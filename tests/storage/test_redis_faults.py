@@ -4,7 +4,7 @@ import asyncio
 import gc
 import signal
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import timedelta
 
 import anyio
@@ -223,3 +223,22 @@ async def test_callers_of_one_round_trip_that_give_up_together_leave_nothing_beh
     gc.collect()
     await asyncio.sleep(0)
     assert logged == []
+
+
+@pytest.mark.parametrize(
+    "broken", [b">2\r\n$10\r\ninvalidate\r\n*1\r\n:1\r\n", b"%1\r\n*0\r\n:1\r\n", b">0\r\n", b"?\r\n"]
+)
+async def test_a_server_that_breaks_the_protocol_costs_its_connection_only(
+    broken: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while command := await reader.read(1000):
+            writer.write(broken if b"NX" in command else b"+OK\r\n" * command.count(b"*"))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}?protocol=2"
+        async with aclosing(RedisStorage.from_url(url, timeout=timedelta(seconds=0.2))) as storage:
+            with pytest.raises(StorageUnavailable, match="the server broke the protocol"):
+                await storage.create("a", b"", 10)
+    assert not caplog.records, "asyncio logs what a protocol raises"

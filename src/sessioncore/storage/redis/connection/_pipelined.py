@@ -19,7 +19,7 @@ from math import inf
 from time import monotonic
 from typing import Any, TypeAlias, cast
 
-from hiredis import ProtocolError, PushNotification, Reader
+from hiredis import PushNotification, Reader
 
 from sessioncore.concurrency._forks import in_each_child, part_with_socket
 from sessioncore.concurrency._standstill import MORE_TIME, STOOD_STILL
@@ -160,7 +160,7 @@ class PipelinedConnection(asyncio.Protocol):
         self._reader.feed(data)
         try:
             demoted = self._match_replies()
-        except (ProtocolError, IndexError) as exc:  # IndexError: a reply to no command of ours
+        except Exception as exc:  # noqa: BLE001 - hiredis cannot read it, a push is malformed, or it replies to nothing
             self.end(ConnectionLost(f"the server broke the protocol ({type(exc).__name__})"))
             return
         if demoted:
