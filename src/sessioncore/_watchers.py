@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from sessioncore._storage_calls import Moved, Stored, Unreadable
 
-__all__ = ["Changed", "Held", "Watchers"]
+__all__ = ["Changed", "Held", "Watchers", "held_of"]
 
 Changed: TypeAlias = Callable[[str], object]
 
@@ -76,12 +76,7 @@ class Watchers:
     def note_answers(self, keys: Sequence[str], answers: Sequence[Stored | Moved | Unreadable | None]) -> None:
         """Note what the keys hold, as it was just returned to their watchers."""
         for key, answer in zip(keys, answers, strict=True):
-            held: Held = None
-            if isinstance(answer, Stored):
-                held = answer.version
-            elif isinstance(answer, Moved):
-                held = answer.key
-            self.note(key, held)
+            self.note(key, held_of(answer))
 
     def note(self, key: str, held: Held) -> None:
         """Note what a key holds, as it was just returned to a watcher; nothing if the key is no longer watched."""
@@ -99,3 +94,10 @@ class Watchers:
             for key in keys:
                 if key in self._held and self._held[key] != now.get(key):
                     self.notify(key)
+
+
+def held_of(answer: Stored | Moved | Unreadable | None) -> Held:
+    """Return what a key holds, by the answer to a load: no answer and one that cannot be read are the same."""
+    if isinstance(answer, Stored):
+        return answer.version
+    return answer.key if isinstance(answer, Moved) else None

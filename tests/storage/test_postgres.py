@@ -17,7 +17,7 @@ from tests.tcp_proxy import proxy_to
 
 from sessioncore import Moved
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
-from sessioncore.storage import Stored
+from sessioncore.storage import Stored, Unreadable
 from sessioncore.storage.postgres import PostgresStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
@@ -297,3 +297,12 @@ async def test_purge_and_clear_log_their_batches(postgres: PostgresServer, caplo
 def test_a_setting_that_cannot_work_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         PostgresStorage("postgresql://localhost", **options)
+
+
+async def test_a_tombstone_that_leads_to_no_key_is_unreadable(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
+        await made(storage, "a", b"1", 100)
+        await plain.execute(f"UPDATE {table_of(storage)} SET moved_to = '\\xff' WHERE key = 'a'")
+        assert await storage.watch(["a"], pytest.fail) == [Unreadable()]
+        await storage.confirm()
+        assert await storage.delete("a") == 0

@@ -49,7 +49,8 @@ async def test_a_store_sends_the_event_corrupt_and_gives_no_session(server: Serv
         session = await store.create({"a": 1})
         assert session.id is not None
         [key] = server.do("KEYS", "session:*")
-        for spoil in (("PERSIST", key), ("SET", key, "garbage"), ("DEL", key), ("LPUSH", key, "x")):
+        no_tombstone = ("SET", key, b"M\x01\xff", "EX", 100)
+        for spoil in (("PERSIST", key), ("SET", key, "garbage"), no_tombstone, ("DEL", key), ("LPUSH", key, "x")):
             server.do(*spoil)
             events.clear()
             with pytest.raises(SessionNotFound):

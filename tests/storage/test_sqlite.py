@@ -108,7 +108,7 @@ async def test_damaged_pages_are_reported(path: Path) -> None:
 
 DAMAGES = """\
 data = 'text', data = CAST(x'ff' AS TEXT), data = 7, data = 1.5, ends = 'later', ends = 9e999, ends = x'00',
-version = 'one', version = x'00'"""
+version = 'one', version = x'00', moved_to = x'00', moved_to = CAST(x'ff' AS TEXT)"""
 
 
 @pytest.mark.parametrize("damage", re.split(r",\s", DAMAGES))
@@ -132,6 +132,8 @@ async def test_a_row_that_others_wrote_is_unreadable_and_stays(path: Path, damag
             with pytest.raises(SessionNotFound):
                 await store.get_by_id(sid)
             assert other.execute("SELECT key, hex(data), hex(version), hex(ends) FROM records").fetchall() == [row]
+        await storage.clear(row[0])
+        assert await storage.load(row[0]) is None
     assert events.count("corrupt") == 1
 
 

@@ -1,6 +1,8 @@
 """Keys and owners as bytes: any str can be one, also one that is not valid Unicode."""
 
-__all__ = ["bytes_of", "text_of"]
+from sessioncore._storage_calls import Moved, Unreadable
+
+__all__ = ["bytes_of", "moved_to", "text_of"]
 
 
 def bytes_of(text: str) -> bytes:
@@ -11,3 +13,11 @@ def bytes_of(text: str) -> bytes:
 def text_of(raw: bytes) -> str:
     """Return the key or the owner that is stored as `raw`."""
     return raw.decode("utf-8", "surrogatepass")
+
+
+def moved_to(raw: bytes) -> Moved | Unreadable:
+    """Return what a tombstone with the key `raw` says; Unreadable if that is no key, so something else wrote it."""
+    try:
+        return Moved(text_of(raw))
+    except UnicodeDecodeError:
+        return Unreadable()

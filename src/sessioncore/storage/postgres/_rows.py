@@ -1,7 +1,7 @@
 """What the rows of a statement's result mean to a storage call."""
 
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
-from sessioncore.storage._text import text_of
+from sessioncore.storage._text import moved_to
 from sessioncore.storage.postgres._statements import Rows
 
 __all__ = ["found", "written"]
@@ -18,7 +18,7 @@ def found(rows: Rows) -> Stored | Moved | Unreadable | None:
         return None
     row = rows[0]
     if row["moved_to"] is not None:
-        return Moved(text_of(row["moved_to"]))
+        return moved_to(row["moved_to"])
     if row["ttl"] is None:  # it never ends, so this storage did not write it
         return Unreadable()
     return Stored(row["data"], row["version"], row["ttl"])

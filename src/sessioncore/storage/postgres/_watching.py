@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sessioncore._batched import batched
-from sessioncore._watchers import Held, Watchers
-from sessioncore.storage._text import bytes_of, text_of
+from sessioncore._watchers import Held, Watchers, held_of
+from sessioncore.storage._text import bytes_of, moved_to, text_of
 from sessioncore.storage.postgres._sql import Statements
 from sessioncore.storage.postgres._statements import Rows
 
@@ -23,6 +23,6 @@ async def notice_changes(watchers: Watchers, sql: Statements, run: Callable[...,
         rows = await run(sql.held, [bytes_of(key) for key in some])
         held: dict[str, Held] = {}
         for row in rows:
-            moved_to = row["moved_to"]
-            held[text_of(row["key"])] = row["version"] if moved_to is None else text_of(moved_to)
+            target = row["moved_to"]
+            held[text_of(row["key"])] = row["version"] if target is None else held_of(moved_to(target))
         watchers.compare(some, held)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from sessioncore._errors import KeyTaken
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_protocol import PROBE_SUFFIX
-from sessioncore._watchers import Held
+from sessioncore._watchers import Held, held_of
+from sessioncore.storage._text import moved_to
 from sessioncore.storage._versions import random_version
 
 __all__ = ["BATCH", "Records"]
@@ -14,12 +15,14 @@ __all__ = ["BATCH", "Records"]
 BATCH = 500  # rows removed in one transaction, or read in one query: between two of them others get their turn
 
 # SQLite lets other programs store any type in any column, and an infinite end: such a row is Unreadable and stays.
-# A row with `moved_to` is a tombstone: the key that the record has now, and no data.
+# A row with `moved_to` is a tombstone: the key that the record has now, and no data. It is read as bytes, because
+# fetching text that is not UTF-8 fails.
+_TARGET = "iif(typeof(moved_to) = 'text', CAST(moved_to AS BLOB), NULL)"
 _OURS = """typeof(data) = 'blob' AND typeof(version) = 'integer' AND typeof(ends) = 'real' AND ends < 9e999
     AND moved_to IS NULL"""
-# NULL instead of values that are not ours: fetching text that is not UTF-8 would fail.
-_LOAD = """SELECT iif(%ours%, data, NULL), iif(%ours%, version, NULL), iif(%ours%, ends, NULL), moved_to
-    FROM records WHERE key = ? AND ends > ?""".replace("%ours%", _OURS)
+# NULL instead of values that are not ours.
+_LOAD = """SELECT iif(%ours%, data, NULL), iif(%ours%, version, NULL), iif(%ours%, ends, NULL), %target%
+    FROM records WHERE key = ? AND ends > ?""".replace("%ours%", _OURS).replace("%target%", _TARGET)
 _TOUCH = "UPDATE records SET ends = ? WHERE key = ? AND ends > ? AND %ours%".replace("%ours%", _OURS)
 _RENEW = f"{_TOUCH} RETURNING data, version"
 _CREATE = """INSERT INTO records (key, data, version, ends, owner) VALUES (?, ?, ?, ?, ?)
@@ -32,17 +35,19 @@ _MOVE = "UPDATE OR IGNORE records SET key = ?, data = ?, version = ?, ends = ?, 
 _MAKE_ROOM = "DELETE FROM records WHERE key = ? AND ends <= ?"
 # Its data is text: for a release that knows no tombstones it is Unreadable.
 _BURY = "INSERT INTO records (key, data, version, ends, moved_to) VALUES (?, '', ?, ?, ?)"
-# Expired rows are removed as well: if the clock were set back, they would be live again.
-_DELETE = "DELETE FROM records WHERE key = ? RETURNING ends > ?, moved_to"
+# Expired rows are removed as well: if the clock were set back, they would be live again. RETURNING has no
+# `moved_to IS NULL`, which SQLite 3.40 takes for false there.
+_DELETE = "DELETE FROM records WHERE key = ? RETURNING ends > ?, CAST(moved_to AS BLOB)"
 _CLEAR = """DELETE FROM records WHERE rowid IN
     (SELECT rowid FROM records WHERE key >= ? AND key < ? AND substr(key, ?) <> ? LIMIT ?)
-    RETURNING ends > ?, moved_to"""
+    RETURNING ends > ?, typeof(moved_to)"""
 _SCAN = """SELECT key, %ours% AND ends > ? AND substr(key, ?) <> ? FROM records
     WHERE key >= ? AND key < ? ORDER BY key LIMIT ?""".replace("%ours%", _OURS)
 _OWNED = "SELECT key FROM records WHERE owner = ? AND ends > ?"
-_PURGE = "DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE ends <= ? LIMIT ?) RETURNING moved_to"
-_HELD = """SELECT key, iif(%ours%, version, NULL), moved_to FROM records
-    WHERE ends > ? AND key IN (%keys%)""".replace("%ours%", _OURS)
+_PURGE = """DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE ends <= ? LIMIT ?)
+    RETURNING typeof(moved_to)"""
+_HELD = """SELECT key, iif(%ours%, version, NULL), %target% FROM records
+    WHERE ends > ? AND key IN (%keys%)""".replace("%ours%", _OURS).replace("%target%", _TARGET)
 _CHECK = "SELECT key, data, version, ends, owner, moved_to FROM records LIMIT 1"
 
 
@@ -57,9 +62,9 @@ class Records:
         row = connection.execute(_LOAD, (key, now)).fetchone()
         if row is None:
             return None
-        data, version, ends, moved_to = row
-        if moved_to is not None:
-            return Moved(moved_to)
+        data, version, ends, target = row
+        if target is not None:
+            return moved_to(target)
         return Unreadable() if data is None else Stored(data, version, ends - now)
 
     def renew(self, connection: sqlite3.Connection, key: str, ttl: float) -> Stored | Moved | Unreadable | None:
@@ -114,9 +119,9 @@ class Records:
     def delete(self, connection: sqlite3.Connection, keys: Iterable[str]) -> int:
         now, ended, left = self._clock(), 0, list(keys)
         while left:
-            for live, moved_to in connection.execute(_DELETE, (left.pop(), now)).fetchall():
-                if live and moved_to is not None:
-                    left.append(moved_to)
+            for live, target in connection.execute(_DELETE, (left.pop(), now)).fetchall():
+                if live and target is not None and isinstance(tombstone := moved_to(target), Moved):
+                    left.append(tombstone.key)
                 else:
                     ended += live
         return ended
@@ -125,7 +130,7 @@ class Records:
         """Remove up to BATCH rows whose keys begin with `prefix`; return how many, and how many records were live."""
         values = (prefix, _after(prefix), -len(PROBE_SUFFIX), PROBE_SUFFIX, BATCH, self._clock())
         rows = connection.execute(_CLEAR, values).fetchall()
-        return len(rows), sum(live for live, moved_to in rows if moved_to is None)
+        return len(rows), sum(live for live, kind in rows if kind == "null")
 
     def scan_batch(self, connection: sqlite3.Connection, prefix: str, start: str) -> tuple[list[str], str | None]:
         """Look at up to BATCH rows from the key `start` on; return the keys of live records, and where to go on."""
@@ -140,13 +145,13 @@ class Records:
     def purge_batch(self, connection: sqlite3.Connection) -> tuple[int, int]:
         """Remove up to BATCH rows that have expired; return how many, and how many of them were records."""
         rows = connection.execute(_PURGE, (self._clock(), BATCH)).fetchall()
-        return len(rows), sum(moved_to is None for (moved_to,) in rows)
+        return len(rows), sum(kind == "null" for (kind,) in rows)
 
     def held(self, connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Held]:
         """Return what up to BATCH keys hold, without their data."""
         sql = _HELD.replace("%keys%", ",".join("?" * len(keys)))
         rows = connection.execute(sql, (self._clock(), *keys))
-        return {key: version if moved_to is None else moved_to for key, version, moved_to in rows}
+        return {key: version if target is None else held_of(moved_to(target)) for key, version, target in rows}
 
     def check(self, connection: sqlite3.Connection) -> None:
         """Read from the table."""

@@ -14,7 +14,7 @@ from msgspec import Struct
 from sessioncore._errors import KeyTaken, StorageUnavailable, WritesRefused
 from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
-from sessioncore.storage._text import text_of
+from sessioncore.storage._text import moved_to
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ForeignValue, error_of, unavailable
 from sessioncore.storage.redis.connection._transport import Command, RedisReply, Transport
 from sessioncore.storage.redis.records._format import TOMBSTONE, head_of, millis, pack, unpack
@@ -107,7 +107,7 @@ def stored_of(value: RedisReply, left: int) -> Stored | Moved | Unreadable:
         if left < 0:
             raise ForeignValue("a record in Redis has no time to live: something else wrote it; delete that key")
         if value[:2] == TOMBSTONE:
-            return Moved(text_of(value[2:]))
+            return moved_to(value[2:])
         version, _, data = unpack(value)
     except ForeignValue as exc:
         _logger.debug("%s", exc)
