@@ -19,6 +19,7 @@ from sessioncore import SessionConfig, SessionStore
 from sessioncore._errors import StorageUnavailable, WritesRefused
 from sessioncore.storage import Stored
 from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis.connection._waiting import cancel_and_wait
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
@@ -225,20 +226,38 @@ async def test_callers_of_one_round_trip_that_give_up_together_leave_nothing_beh
     assert logged == []
 
 
+ODD_REPLIES = (b">2\r\n$10\r\ninvalidate\r\n*1\r\n:1\r\n", b"%1\r\n*0\r\n:1\r\n", b">0\r\n", b"?\r\n")
+
+
 @pytest.mark.parametrize(
-    "broken", [b">2\r\n$10\r\ninvalidate\r\n*1\r\n:1\r\n", b"%1\r\n*0\r\n:1\r\n", b">0\r\n", b"?\r\n"]
+    ("scheme", "asked", "broken"),
+    [*(("redis", b"NX", odd) for odd in ODD_REPLIES), ("redis+cluster", b"SLOTS", b"*1\r\n:5\r\n")],
 )
-async def test_a_server_that_breaks_the_protocol_costs_its_connection_only(
-    broken: bytes, caplog: pytest.LogCaptureFixture
+async def test_a_server_that_breaks_the_protocol_is_no_server_and_nothing_is_logged(
+    scheme: str, asked: bytes, broken: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while command := await reader.read(1000):
-            writer.write(broken if b"NX" in command else b"+OK\r\n" * command.count(b"*"))
+            writer.write(broken if asked in command else b"+OK\r\n" * command.count(b"*"))
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}?protocol=2"
-        async with aclosing(RedisStorage.from_url(url, timeout=timedelta(seconds=0.2))) as storage:
-            with pytest.raises(StorageUnavailable, match="the server broke the protocol"):
+        url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}?protocol=2"
+        async with aclosing(RedisStorage.from_url(url)) as storage:
+            with pytest.raises(StorageUnavailable, match=r"broke the protocol|map of the cluster could not be fetched"):
                 await storage.create("a", b"", 10)
     assert not caplog.records, "asyncio logs what a protocol raises"
+
+
+async def test_what_a_task_raises_when_it_is_cancelled_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            raise ConnectionResetError
+
+    tasks = [asyncio.create_task(fail())]
+    await asyncio.sleep(0)
+    await cancel_and_wait(tasks.pop())
+    gc.collect()
+    assert not caplog.records

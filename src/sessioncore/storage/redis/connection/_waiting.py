@@ -44,6 +44,9 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
         for task in running:
             task.cancel()
         await asyncio.wait(running, timeout=_AGAIN)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # if nobody asks for it, asyncio logs it
 
 
 async def all_of(calls: Iterable[Awaitable[_T]]) -> list[_T]:
