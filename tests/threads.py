@@ -1,11 +1,14 @@
-"""Event loops in several threads of one process."""
+"""Threads of one process: event loops in several of them, and one that overtakes another at each instruction."""
 
 import asyncio
+import sys
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from itertools import count
+from types import FrameType
 from typing import Any
 
-__all__ = ["Work", "in_threads", "on_asyncio"]
+__all__ = ["Work", "in_threads", "on_asyncio", "overtaken"]
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -34,3 +37,44 @@ def in_threads(works: Sequence[Work], runs: Sequence[Callable[[Work], Any]] = (o
         assert not thread.is_alive(), "a task waits for ever"
     for error in errors:
         raise error
+
+
+def overtaken(begin: Callable[[], Sequence[Callable[[], object]]], code: str) -> Iterator[None]:
+    """Let `begin` return two calls; have the first one overtaken by the second, and yield when both have ended.
+
+    The second call runs in a thread, to its end unless it has to wait for the first one. It begins before the first
+    instruction of the first call in the files whose names contain `code`, the next time before the second one, and so
+    on, so that it meets every state in which another thread can find the program.
+    """
+    for number in count(1):
+        first, second = begin()
+        if not _overtaken_at(number, first, second, code):
+            return
+        yield
+
+
+def _overtaken_at(number: int, first: Callable[[], object], second: Callable[[], object], code: str) -> bool:
+    thread = threading.Thread(target=second)
+    left = number
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if code not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes = True
+        left -= event == "opcode"
+        if not left and not thread.ident:
+            thread.start()
+            thread.join(0.005)
+        return trace
+
+    former = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        first()
+    finally:
+        sys.settrace(former)
+    if left > 0:
+        return False
+    thread.join()
+    return True

@@ -13,10 +13,10 @@ class Warnings:
     __slots__ = ("_given",)
 
     def __init__(self) -> None:
-        self._given: set[str] = set()
+        self._given: dict[str, object] = {}
 
     def warn(self, text: str, *details: object) -> None:
         """Log a warning; later ones with the same `text` are not logged, whatever their details are."""
-        if text not in self._given:
-            self._given.add(text)
+        mark = object()
+        if self._given.setdefault(text, mark) is mark:  # in one step, because other threads warn, too
             _logger.warning(text, *details)

@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.typedefs import Handler, Middleware
 
 from sessioncore import Session, SessionError, SessionNotLoaded, SessionStore
-from sessioncore.integration import check_beside, check_scope_key, check_store
+from sessioncore.integration import Warnings, check_beside, check_scope_key, check_store
 from sessioncore_aiohttp._context import RequestContext, abort_with, observe, to_web_response
 from sessioncore_aiohttp._open import is_closing
 from sessioncore_aiohttp._view import AiohttpView
@@ -39,7 +39,7 @@ class _Middleware:
         self._store = store
         self._scope_key = scope_key
         self._uses_signal = uses_signal  # `on_prepare` is called for every response
-        self._warned = False
+        self._warnings = Warnings()
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Serve one request."""
@@ -117,9 +117,8 @@ class _Middleware:
             await context.write_headers(response)
 
     def _warn(self, context: RequestContext) -> None:
-        if context.exchange.session.accessed and not self._warned:
-            self._warned = True
-            _logger.warning(
+        if context.exchange.session.accessed:
+            self._warnings.warn(
                 "a handler returned a response that was sent for another request, and aiohttp sends none twice; "
                 "make a new one for each request"
                 if self._uses_signal

@@ -18,6 +18,7 @@ at a proxy.
 
 import logging
 import re
+import threading
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
@@ -99,16 +100,19 @@ class CrossSiteRule(Struct, frozen=True):
 class RefusedOrigins:
     """Logs each refused origin of one store once, at most eight of them."""
 
-    __slots__ = ("_logged",)
+    __slots__ = ("_logged", "_mutex")
 
     def __init__(self) -> None:
         self._logged: set[str] = set()
+        self._mutex = threading.Lock()
 
     def log(self, request: CrossSite) -> None:
         """Log the origin of a request that was refused, unless that was done before."""
-        if request.origin in self._logged or len(self._logged) == MAX_LOGGED_ORIGINS:
-            return
-        self._logged.add(request.origin)
+        with self._mutex:
+            if request.origin in self._logged or len(self._logged) == MAX_LOGGED_ORIGINS:
+                return
+            self._logged.add(request.origin)
+            is_last = len(self._logged) == MAX_LOGGED_ORIGINS
         text = "a request from %s was refused the session of its visitor: if this is a site of yours, "
         if request.origin == "null":  # no configuration accepts it
             text += "send its pages without `Referrer-Policy: no-referrer` and unsandboxed; if not, nothing is wrong"
@@ -116,7 +120,7 @@ class RefusedOrigins:
             text += "add it to SessionConfig.trusted_origins; if not, nothing is wrong"
             if request.compared:
                 text += ". Its Origin and Host differ: if a proxy of yours rewrites Host, make it pass Host on"
-        if len(self._logged) == MAX_LOGGED_ORIGINS:
+        if is_last:
             text += ". Further origins are not logged; the events `cross_site` count them"
         _logger.warning(text, for_log(request.origin) or "another site")
 

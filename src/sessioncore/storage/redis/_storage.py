@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from math import inf
+from threading import Lock
 from typing import Any, ClassVar, Self
 
 from sessioncore._extras import needs_extra
@@ -97,7 +98,7 @@ class RedisStorage:
     ) -> None:
         self._client = Client(client)
         self._owns_client = False
-        self._inspected = False
+        self._inspected = Lock()  # acquired by the first check, and never released
         self._loops = LoopStates(self._client, timeout, wait_replicas, wait_timeout, near_cache)
 
     @classmethod
@@ -274,8 +275,7 @@ class RedisStorage:
         Raises:
             StorageUnavailable: a server does not reply.
         """
-        first, self._inspected = not self._inspected, True
-        await check_servers(await self._loops.here().servers(), first=first)
+        await check_servers(await self._loops.here().servers(), first=self._inspected.acquire(blocking=False))
 
     async def names_on_servers(self, new_name: Callable[[], str]) -> Mapping[str, tuple[str, str, str]]:
         """Return two keys and an owner for each master of a cluster; see `SpreadsKeys`."""
