@@ -1,15 +1,21 @@
 """What several threads do with one object at the same time, whatever the moment at which one overtakes the other."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import time
+from typing import Any
 
 import pytest
 from tests.threads import overtaken
 
-from sessioncore import StorageUnavailable
+from sessioncore import MemoryStorage, SessionConfig, SessionStore, StorageUnavailable
 from sessioncore._warnings import Warnings
 from sessioncore.http._cross_site import MAX_LOGGED_ORIGINS, CrossSite, RefusedOrigins
 from sessioncore.persistence._health import Health
+from sessioncore.storage import Opens, Stored
+from sessioncore.storage.sqlite._file_changes import FileChanges
+from sessioncore.storage.sqlite._records import Records
 
 
 def refuse(origins: RefusedOrigins, *names: object) -> None:
@@ -49,3 +55,56 @@ def test_two_threads_do_not_exceed_the_number_of_logged_origins(caplog: pytest.L
         assert len(caplog.messages) == MAX_LOGGED_ORIGINS
         assert sum("Further origins" in text for text in caplog.messages) == 1
         caplog.clear()
+
+
+def test_no_change_is_missed_of_a_record_that_a_thread_begins_to_watch() -> None:
+    told, confirm = list[str](), list[Callable[[], object]]()
+
+    def begin() -> Sequence[Callable[[], object]]:
+        told.clear()
+        changes, file = FileChanges(Records(time)), {"a": 1, "b": 1}
+
+        def watch(key: str) -> None:
+            changes.add([key], told.append)
+            changes.note_answers([key], [Stored(b"", file[key], 1.0)])
+
+        def watch_and_change() -> None:
+            watch("b")
+            file["b"] = 2
+
+        async def read(_: object, *keys: object) -> Any:
+            return dict(file) if keys else tuple(file.values())
+
+        watch("a")
+        confirm[:] = [lambda: asyncio.run(changes.confirm(read))]
+        return *confirm, watch_and_change
+
+    for _ in overtaken(begin, "_file_changes"):
+        confirm[0]()
+        assert told == ["b"]
+
+
+class Closable(MemoryStorage):
+    capabilities = MemoryStorage.capabilities | {Opens}
+    closed = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def test_a_loop_that_leaves_one_of_its_blocks_is_not_closed_out_by_another_loop() -> None:
+    storage, runner = Closable(), asyncio.Runner()
+    store = SessionStore(SessionConfig(storage=storage))
+
+    async def pass_through() -> None:
+        async with store:
+            pass
+
+    def begin() -> Sequence[Callable[[], object]]:
+        runner.run(store.__aenter__())
+        return lambda: runner.run(store.__aexit__()), lambda: asyncio.run(pass_through())
+
+    runner.run(store.__aenter__())
+    for _ in overtaken(begin, "_opening"):
+        assert not storage.closed
+    runner.close()

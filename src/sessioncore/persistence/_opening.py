@@ -63,10 +63,11 @@ class Opening:
     async def leave(self) -> None:
         """End a block."""
         loop = event_loop()
-        others = self._blocks.pop(loop, 0) - 1
+        others = self._blocks.get(loop, 0) - 1
         if others > 0:
             self._blocks[loop] = others
         else:
+            self._blocks.pop(loop, None)
             self._stop_watching()
             await self._close_unless_used()
 

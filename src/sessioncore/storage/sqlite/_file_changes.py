@@ -35,9 +35,9 @@ class FileChanges(Watchers):
 
         The state of the file is read before the records, so what is committed in between is noticed the next time.
         """
+        last_watch = self._last_watch  # before the keys: a thread may begin to watch one more at this moment
         if not (keys := self.keys):
             return
-        last_watch = self._last_watch
         state = (*await read(_state_of), last_watch)
         if state == self._reported:
             return
