@@ -1,8 +1,7 @@
-"""What event loops in several threads share: locks that wake a task in another loop, and the watchers of keys."""
+"""Locks for tasks of event loops in several threads, which wake a task in another loop."""
 
 import asyncio
 import gc
-import threading
 import time
 from collections.abc import Coroutine
 from selectors import SelectorKey, SelectSelector
@@ -14,7 +13,6 @@ import trio
 from tests.kit import BOTH_LOOPS
 from tests.threads import in_threads, on_asyncio
 
-from sessioncore._watchers import Watchers
 from sessioncore.concurrency import _locks
 from sessioncore.concurrency._event_loops import caller_from_any_thread
 from sessioncore.concurrency._locks import CrossLoopLock, NamedLocks
@@ -264,30 +262,3 @@ async def test_locks_are_dropped_when_nobody_holds_or_awaits_them() -> None:
         tasks.cancel_scope.cancel()
     gc.collect()  # an exception keeps its frames alive
     assert not list(locks._locks)  # pyright: ignore[reportPrivateUsage]
-
-
-# -- who watches which keys
-
-
-def test_a_watch_that_begins_while_another_thread_reports_its_key_gets_the_report() -> None:
-    watchers, told = Watchers(), list[str]()
-
-    class Slow:
-        """A watcher whose comparison with another one gives a thread time to report the key, if nothing blocks it."""
-
-        __hash__ = None  # type: ignore[assignment]
-
-        def __eq__(self, other: object) -> bool:
-            teller.start()
-            teller.join(0.2)
-            return self is other
-
-        def __call__(self, key: str) -> None:
-            told.append("first")
-
-    teller = threading.Thread(target=watchers.notify, args=("k",))
-    watchers.add(["k"], Slow())
-    watchers.add(["k"], lambda _: told.append("second"))
-    teller.join()
-    watchers.notify("k")
-    assert sorted(told) == ["first", "second"]

@@ -2,20 +2,25 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import make_dataclass
 from functools import partial
 from time import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.threads import overtaken
 
-from sessioncore import MemoryStorage, SessionConfig, SessionStore, StorageUnavailable
+from sessioncore import ConfigError, MemoryStorage, SessionConfig, SessionStore, StorageUnavailable
+from sessioncore._storage_calls import Create, Delete, Load, Replace
 from sessioncore._warnings import Warnings
+from sessioncore._watchers import Watchers
+from sessioncore.codec._registry import Registry
 from sessioncore.http._cross_site import MAX_LOGGED_ORIGINS, CrossSite, RefusedOrigins
 from sessioncore.persistence._health import Health
 from sessioncore.storage import Opens, Stored
 from sessioncore.storage.sqlite._file_changes import FileChanges
 from sessioncore.storage.sqlite._records import Records
+from sessioncore.testing import ManualClock
 
 
 def refuse(origins: RefusedOrigins, *names: object) -> None:
@@ -108,3 +113,66 @@ def test_a_loop_that_leaves_one_of_its_blocks_is_not_closed_out_by_another_loop(
     for _ in overtaken(begin, "_opening"):
         assert not storage.closed
     runner.close()
+
+
+def test_of_two_threads_one_takes_the_name_of_a_type() -> None:
+    refused, kinds = list[str](), [make_dataclass("A", []), make_dataclass("B", [])]
+
+    def register(registry: Registry, kind: type) -> None:
+        try:
+            registry.register(kind, name="shop")
+        except ConfigError as exc:
+            refused.append(str(exc))
+
+    for _ in overtaken(
+        lambda: [partial(register, registry, kind) for registry in [Registry()] for kind in kinds], "_registry"
+    ):
+        assert ["already taken" in text for text in refused] == [True]
+        refused.clear()
+
+
+def test_a_purge_does_not_count_what_another_thread_ends() -> None:
+    counted, clock = list[int](), ManualClock()
+
+    def begin() -> Sequence[Callable[[], object]]:
+        storage = MemoryStorage(clock=clock)
+        for key in ("expired", "live"):
+            storage.answer_now(Create(key, b"", 1 if key == "expired" else 1000, None))
+        clock.advance(2)
+
+        async def purge() -> None:
+            counted.append(await storage.purge_expired())
+
+        return lambda: asyncio.run(purge()), lambda: storage.answer_now(Delete(("live",)))
+
+    for _ in overtaken(begin, "storage/memory"):
+        assert counted.pop() == 1
+
+
+def test_no_thread_finds_a_record_that_another_one_is_writing() -> None:
+    ended = list[object]()
+
+    def begin() -> Sequence[Callable[[], object]]:
+        call = MemoryStorage().answer_now
+        version = cast("int", call(Create("k", b"old", 1000, "u")))
+        replace, delete, load = Replace("k", b"new", 1000, version, "v"), Delete(("k",)), Load("k")
+        return partial(call, replace), lambda: ended.extend([call(delete), call(load)])
+
+    for _ in overtaken(begin, "_table"):
+        assert ended == [1, None]
+        ended.clear()
+
+
+def test_a_watch_that_begins_while_another_thread_reports_its_key_gets_the_report() -> None:
+    told, again = list[str](), list[Callable[[], object]]()
+
+    def begin() -> Sequence[Callable[[], object]]:
+        watchers = Watchers()
+        watchers.add(["k"], lambda _: told.append("first"))
+        again.append(partial(watchers.notify, "k"))
+        return partial(watchers.add, ["k"], lambda _: told.append("second")), again[-1]
+
+    for _ in overtaken(begin, "_watchers"):
+        again.pop()()
+        assert sorted(told) == ["first", "second"]
+        told.clear()

@@ -1,7 +1,6 @@
 """What is special about memory: what it costs, which records it drops first, and that nothing piles up."""
 
 import os
-import threading
 import tracemalloc
 
 import pytest
@@ -9,7 +8,7 @@ from tests.numbers import scaled
 from tests.storage.rigs import ONE_LOOP, made
 
 from sessioncore import ConfigError
-from sessioncore.storage import Create, Delete, Load, MemoryStorage, Moved, Replace, Reply
+from sessioncore.storage import MemoryStorage, Moved
 from sessioncore.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -143,31 +142,3 @@ async def test_it_is_true_when_empty_shows_no_key_and_refuses_a_bound_below_one(
     for limit in (0, -1):
         with pytest.raises(ConfigError, match="max_sessions"):
             MemoryStorage(limit)
-
-
-class Interrupted(str):
-    """An owner that, when it is compared, lets another thread run to its end, unless that thread has to wait."""
-
-    __slots__ = ()
-
-    def __ne__(self, other: object) -> bool:
-        thread.start()
-        thread.join(0.2)
-        return str.__ne__(self, other)
-
-    __hash__ = str.__hash__
-
-
-thread = threading.Thread()
-
-
-def test_no_thread_finds_a_record_that_another_one_is_writing(monkeypatch: pytest.MonkeyPatch) -> None:
-    call = MemoryStorage().answer_now
-    at = call(Create("k", b"old", 1000, "u"))
-    assert isinstance(at, int)
-    ended: list[Reply] = []
-    monkeypatch.setattr(f"{__name__}.thread", threading.Thread(target=lambda: ended.append(call(Delete(("k",))))))
-    assert isinstance(call(Replace("k", b"new", 1000, at, Interrupted("v"))), int)
-    thread.join()
-    assert ended == [1]
-    assert call(Load("k")) is None

@@ -71,12 +71,12 @@ class Registry:
             raise ConfigError(f"{cls.__name__} is a built-in value type; store it without registering it")
         name = name_of(cls) if name is None else name
         names = _checked_names(cls, name, aliases)
-        for one in names:
-            taken = self.by_name.get(one)
-            if taken is not None and taken.cls is not cls:
-                raise ConfigError(f"the type name {one!r} is already taken by another class; pass another name=")
-        entry = self._entry_to_use(_make_entry(cls, name, encode, decode))
         with self._mutex:
+            for one in names:
+                taken = self.by_name.get(one)
+                if taken is not None and taken.cls is not cls:
+                    raise ConfigError(f"the type name {one!r} is already taken by another class; pass another name=")
+            entry = self._entry_to_use(_make_entry(cls, name, encode, decode))
             self._add(entry, names)
             if entry.origin == "class":
                 self._register_field_types(cls)

@@ -173,11 +173,10 @@ class MemoryStorage:
 
     async def purge_expired(self) -> int:
         """Remove expired records, and return how many; other tasks run between batches."""
-        removed, before = 0, len(self._table)
-        for _ in self._table.purge(_BATCH):
-            removed += before - len(self._table)
+        removed = 0
+        for count in self._table.purge(_BATCH):
+            removed += count
             await checkpoint()
-            before = len(self._table)
         return removed
 
     # `Opens` is not declared, because there is nothing to open or to check. The methods are there for code that opens

@@ -165,23 +165,25 @@ class Table:
                 if key.startswith(prefix) and not key.endswith(PROBE_SUFFIX) and self._live(key, now) is not None
             ]
 
-    def purge(self, size: int) -> Iterator[None]:
-        """Drop what has expired; after each `size` keys that were looked at, the caller gets its turn."""
+    def purge(self, size: int) -> Iterator[int]:
+        """Drop what has expired; after each `size` keys that were looked at, yield how many of them were records."""
         more = True
         while more:
             with self.lock:
-                now = self._clock()
+                now, before = self._clock(), len(self._entries)
                 self._tombstones.sweep(now, size)
                 more = self._sweep(now, size)
-            yield
+                dropped = before - len(self._entries)
+            yield dropped
         with self.lock:
             keys = [key for bucket in self._buckets.begun(self._clock()) for key in bucket.keys]
         for some in batched(keys, size):
             with self.lock:
-                now = self._clock()
+                now, before = self._clock(), len(self._entries)
                 for key in some:
                     self._live(key, now)
-            yield
+                dropped = before - len(self._entries)
+            yield dropped
 
     def _live(self, key: str, now: float) -> _Entry | None:
         entry = self._entries.get(key)
