@@ -18,6 +18,7 @@ from sessioncore.codec._registry import Registry
 from sessioncore.http._cross_site import MAX_LOGGED_ORIGINS, CrossSite, RefusedOrigins
 from sessioncore.persistence._health import Health
 from sessioncore.storage import Opens, Stored
+from sessioncore.storage.redis import NearCache, RedisStorage
 from sessioncore.storage.sqlite._file_changes import FileChanges
 from sessioncore.storage.sqlite._records import Records
 from sessioncore.testing import ManualClock
@@ -147,6 +148,22 @@ def test_a_purge_does_not_count_what_another_thread_ends() -> None:
 
     for _ in overtaken(begin, "storage/memory"):
         assert counted.pop() == 1
+
+
+def test_what_the_near_caches_of_two_threads_count_is_added_up() -> None:
+    storages = list[RedisStorage]()
+
+    async def miss() -> None:
+        near = storages[-1]._loops.here().near  # pyright: ignore[reportPrivateUsage]
+        assert near is not None
+        near.cache.begin_fill("k")
+
+    def begin() -> Sequence[Callable[[], object]]:
+        storages.append(RedisStorage.from_url("redis://127.0.0.1:1", near_cache=NearCache()))
+        return [lambda: asyncio.run(miss())] * 2
+
+    for _ in overtaken(begin, "near/_cache"):
+        assert storages[-1].near_cache_stats().misses == 2
 
 
 def test_no_thread_finds_a_record_that_another_one_is_writing() -> None:

@@ -88,7 +88,7 @@ class OpenTelemetry(StorageListener):
             "Duration of the calls of the session storage",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
-        self._storages: list[Any] = []
+        self._storages: dict[int, Any] = {}  # by `id`
         self._observation = Observation
         for field, unit, text in _NEAR_CACHE:
             name = f"sessioncore.near_cache.{field}"
@@ -109,12 +109,12 @@ class OpenTelemetry(StorageListener):
 
     def attached(self, storage: object) -> None:
         """Remember a storage that may have a near cache."""
-        if hasattr(storage, "near_cache_stats") and not any(storage is known for known in self._storages):
-            self._storages.append(storage)
+        if hasattr(storage, "near_cache_stats"):
+            self._storages[id(storage)] = storage
 
     def _observing(self, field: str) -> "Callable[[CallbackOptions], Generator[Observation]]":
         def observe(_: "CallbackOptions") -> "Generator[Observation]":
-            all_stats = [storage.near_cache_stats() for storage in self._storages]
+            all_stats = [storage.near_cache_stats() for storage in list(self._storages.values())]
             if any(stats.misses for stats in all_stats):  # each record is missed first, so no misses mean no cache
                 yield self._observation(sum(getattr(stats, field) for stats in all_stats))
 

@@ -53,7 +53,8 @@ class SessionPlugin(InitPlugin, CLIPlugin):
         self._scope_key = scope_key
         self._lazy = lazy
         self._provided: object = None
-        self._opened = 0  # how many applications have opened the storage, and not closed it
+        # An item for each application that has opened the storage, and not closed it: in several threads, perhaps.
+        self._opened = list[None]()
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Install the middleware, the parameter, the lifespan and the request classes.
@@ -95,12 +96,12 @@ class SessionPlugin(InitPlugin, CLIPlugin):
     @asynccontextmanager
     async def _open_storage(self, _: Litestar) -> AsyncGenerator[None]:
         await self.config.store.__aenter__()
-        self._opened += 1
+        self._opened.append(None)
         yield
 
     async def _close_storage(self) -> None:
         if self._opened:  # Litestar calls this even if the storage, or what comes before it, did not open
-            self._opened -= 1
+            self._opened.pop()
             await self.config.store.__aexit__()
 
     def on_cli_init(self, cli: Group) -> None:

@@ -16,15 +16,15 @@ _MESSAGE: Final = (
     "a cookie, so each store loses its sessions to the other. Use one store for both, or give one of them another "
     "cookie: SessionConfig(extractor=from_cookie(...), key_prefix=...)"
 )
-_written: Final = set[str]()
+_written: Final = dict[str, object]()  # the first store that writes each cookie
 SHARED: Final = set[str]()  # the cookies that more than one store writes
 _issuers: Final = dict[str, Warnings]()  # of the last IDs, by handle; the warnings stand for their store
 
 
 def note_written(names: AbstractSet[str]) -> None:
     """Note that a store, which is new, writes these cookies."""
-    SHARED.update(_written & names)
-    _written.update(names)
+    store = object()  # stands for it; `setdefault` is one step, because other threads make stores, too
+    SHARED.update(name for name in names if _written.setdefault(name, store) is not store)
 
 
 def note_issued(handle: str, warnings: Warnings) -> None:

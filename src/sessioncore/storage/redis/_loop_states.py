@@ -3,13 +3,15 @@
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
+from threading import get_ident
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple
 
 from sessioncore._errors import ConfigError
 from sessioncore._storage_calls import LATER, Call, Later, Moved, Stored, Unreadable
+from sessioncore._warnings import Warnings
 from sessioncore.storage._per_loop import PerLoop
 from sessioncore.storage._text import bytes_of
 from sessioncore.storage.redis._errors import ConnectionLost, unavailable
@@ -108,7 +110,9 @@ class LoopStates(PerLoop[LoopState]):
         client.on_new_credentials(self._authenticate)
         self.limit = CallLimit(enforced=client.has_plain_connections and not client.is_cluster)
         self.near_cache = self._usable(near_cache)
-        self._near_stats = NearCacheStats()
+        # By thread, so that no two threads count at the same time; the loops of one thread run in turn.
+        self._near_stats: dict[int, NearCacheStats] = {}
+        self._warnings = Warnings()
 
     def _usable(self, near_cache: NearCache | None) -> NearCache | None:
         """Return the settings, or None if there can be no cache, after a warning."""
@@ -137,8 +141,10 @@ class LoopStates(PerLoop[LoopState]):
 
     def near_cache_stats(self) -> NearCacheStats:
         """Return what the near caches have done."""
-        caches = [state.near.cache for state in self.all() if state.near is not None]
-        return replace(self._near_stats, bytes=sum(cache.bytes for cache in caches))
+        each = [NearCacheStats(), *self._near_stats.values()]
+        counted = NearCacheStats(*map(sum, zip(*map(astuple, each), strict=True)))
+        counted.bytes = sum(state.near.cache.bytes for state in self.all() if state.near is not None)
+        return counted
 
     async def aclose(self) -> None:
         """Close the connections of all loops."""
@@ -159,7 +165,8 @@ class LoopStates(PerLoop[LoopState]):
         records = SingleServerRecords(transport, acks, self.limit)
         if self.near_cache is None or not isinstance(transport, ReconnectingConnection):
             return LoopState(transport, records, acks)
-        near = NearRecords(self.near_cache, self._near_stats, transport, records)
+        stats = self._near_stats.setdefault(get_ident(), NearCacheStats())
+        near = NearRecords(self.near_cache, stats, transport, records, self._warnings)
         return LoopState(transport, near, acks, near=near)
 
 

@@ -41,7 +41,7 @@ class _Executors(Struct, frozen=True, eq=False, weakref=True):
 
 
 # What this process has open, and what its parent had open when it forked. It is no WeakSet: while one thread
-# iterates over that, others may change it. `tuple()` of a set is one step.
+# iterates over that, others may change it. `list()` of a set is one step; `tuple()` is not without the GIL.
 _open_files: Final = set[ref[_Executors]]()
 
 
@@ -116,7 +116,7 @@ class SQLiteFile:
                 self._executors = when_free(self._open_executors, until)
 
     def _open_executors(self) -> _Executors:
-        known = (each() for each in tuple(_open_files))
+        known = (each() for each in list(_open_files))
         if any(each is not None and each.pid != os.getpid() and each.place.is_at(self.path) for each in known):
             # SQLite would believe that this process holds the parent's locks. Then the parent, when it closes the file,
             # would remove the -wal file that the child writes to.

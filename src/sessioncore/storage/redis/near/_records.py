@@ -30,7 +30,12 @@ class NearRecords:
     """
 
     def __init__(
-        self, settings: NearCache, stats: NearCacheStats, connection: ReconnectingConnection, records: Records
+        self,
+        settings: NearCache,
+        stats: NearCacheStats,
+        connection: ReconnectingConnection,
+        records: Records,
+        warnings: Warnings,
     ) -> None:
         self.cache = RecordCache(settings.max_bytes, stats)
         self.owned = records.owned
@@ -38,7 +43,7 @@ class NearRecords:
         self._max_stale = settings.max_stale.total_seconds()
         self._stats = stats
         self._connection = connection
-        self._warnings = Warnings()
+        self._warnings = warnings
         connection.listeners.append(self._invalidated)
 
     def answer_now(self, call: Call) -> Stored | Later:
