@@ -21,7 +21,8 @@ class Opens(Protocol):
     """A storage that must be opened and closed, because it uses something outside this process: a server, a file.
 
     That may be set up wrong, so `SessionStore.start` and `check` test storages with this capability: they make
-    the seven calls with a record of their own.
+    the seven calls with a record of their own. A store may also be used without a start, as in tests, so a call
+    that finds the storage not yet opened opens it.
     """
 
     async def open(self) -> None:
@@ -44,7 +45,7 @@ class Opens(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close what `open` has opened. A second call has no effect."""
+        """Close what `open` has opened. A second call has no effect; `open` may follow."""
         ...
 
 
@@ -52,7 +53,7 @@ class Clears(Protocol):
     """A storage that can find all records whose keys have a prefix."""
 
     async def clear(self, prefix: str) -> int:
-        """Delete every record whose key begins with `prefix`, and nothing else; return how many.
+        """Delete every record whose key begins with `prefix`, and nothing else; return how many were live.
 
         Records whose keys end with `PROBE_SUFFIX` stay.
         """
@@ -77,7 +78,7 @@ class Purges(Protocol):
     """A storage in which expired records use space until they are removed."""
 
     async def purge_expired(self) -> int:
-        """Remove expired records, in bounded batches; return how many."""
+        """Remove expired records and tombstones, in bounded batches, and nothing else; return how many records."""
         ...
 
 

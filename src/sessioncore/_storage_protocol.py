@@ -46,7 +46,7 @@ class Storage(Protocol):
     the keys: a value of theirs, such as a list in Redis, stays and is not counted.
 
     A class declares what else it can do in an attribute `capabilities`, a frozenset of the
-    protocols in `_storage_capabilities.py` (`Opens`, `Clears`, `Purges`, `Scans`, `SpreadsKeys`,
+    protocols in `sessioncore.storage` (`Opens`, `Clears`, `Purges`, `Scans`, `SpreadsKeys`,
     `LoadsMany`, `KeepsTombstones`, `Watches`, `AnswersNow`, `BoundsCalls`); see `capabilities_of`.
     """
 

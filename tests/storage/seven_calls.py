@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -97,7 +98,7 @@ class SevenCallStorage:
 class ServerStorage(SevenCallStorage):
     """A storage whose server can stop answering; it bounds its calls itself."""
 
-    capabilities = frozenset({BoundsCalls})
+    capabilities: ClassVar[frozenset[type]] = frozenset({BoundsCalls})
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(clock)

@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 from msgspec import structs
 from tests.storage.fault_rig import breaks, broken_by, caught, check_named
 from tests.storage.rigs import ONE_LOOP, manual_rig
-from tests.storage.seven_calls import ServerStorage, seven_call_rig
+from tests.storage.seven_calls import Row, ServerStorage, seven_call_rig
 
 from sessioncore import MemoryStorage, StorageError, StorageUnavailable
 from sessioncore.storage import (
@@ -22,6 +22,7 @@ from sessioncore.storage import (
     Move,
     Moved,
     Opens,
+    Purges,
     Replace,
     Reply,
     SpreadsKeys,
@@ -62,6 +63,12 @@ class Faults(MemoryStorage):
         if self.closed:
             raise StorageError("closed already")
         self.closed = True
+
+    @breaks("aclose", "closing_again_has_no_effect")
+    async def closes_for_good(self) -> None:
+        async def create(*_: Any, **__: Any) -> None: ...
+
+        vars(self)["create"] = create
 
     @breaks("names_on_servers", "each_server_gets_two_keys_and_an_owner")
     async def names_one_owner_for_all(self, new_name: Callable[[], str]) -> dict[str, tuple[str, str, str]]:
@@ -241,8 +248,8 @@ class Faults(MemoryStorage):
         await checkpoint()  # the record may move on meanwhile
         return await super().delete(*await self.records(now))
 
-    @breaks("clear", "clearing_removes_tombstones_and_counts_records")
-    async def counts_tombstones(self, prefix: str) -> int:
+    @breaks("clear", "clearing_removes_tombstones_and_counts_records", "clear_ends_what_begins_with_the_prefix")
+    async def counts_what_is_not_live(self, prefix: str) -> int:
         number = len(self._table.keys(prefix))
         await super().clear(prefix)
         return number
@@ -257,6 +264,30 @@ async def test_the_kit_catches_a_capability_that(broken: Callable[..., MemorySto
     clock = ManualClock()
     async with caught():
         await check_named(by)(manual_rig(broken(clock=clock), clock))
+
+
+async def test_the_kit_catches_a_purge_that_removes_what_is_unreadable() -> None:
+    class Purging(ServerStorage):
+        capabilities = ServerStorage.capabilities | {Purges}
+
+        async def purge_expired(self) -> int:
+            self.rows = {key: row for key, row in self.rows.items() if isinstance(row, Row)}
+            return 0
+
+    clock = ManualClock()
+    async with caught():
+        await check_named("what_is_unreadable_is_never_overwritten")(seven_call_rig(Purging(clock), clock))
+
+
+async def test_a_delete_may_come_before_a_move_to_the_key_that_it_names() -> None:
+    class MovesLate(MemoryStorage):
+        async def move(self, *args: Any, **options: Any) -> Any:
+            for _ in range(2):
+                await checkpoint()
+            return await super().move(*args, **options)
+
+    clock = ManualClock()
+    await check_named("a_delete_that_races_moves_ends_the_record")(manual_rig(MovesLate(clock=clock), clock))
 
 
 @pytest.mark.parametrize(

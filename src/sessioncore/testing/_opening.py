@@ -25,6 +25,8 @@ async def closing_again_has_no_effect(rig: Rig) -> None:
     await storage_as(rig, Opens).open()
     await storage_as(rig, Opens).aclose()
     await storage_as(rig, Opens).aclose()
+    await storage_as(rig, Opens).open()
+    assert await holds(rig, "a", b"data", await put(rig, "a")), "a storage that was closed can be opened again"
 
 
 @check(SpreadsKeys)

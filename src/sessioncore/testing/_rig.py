@@ -117,6 +117,7 @@ def version(result: Written) -> int:
 
 def record(result: Written) -> Stored:
     """Return the record from a call that must find one."""
+    assert type(result) is not int, "the version was an old one, so the call must write nothing and return the record"
     assert isinstance(result, Stored), f"a record was expected, not {type(result).__name__}"
     assert type(result.data) is bytes, f"Stored.data is a {type(result.data).__name__}, not bytes"
     assert type(result.version) is int, f"Stored.version is a {type(result.version).__name__}, not an int"
@@ -130,7 +131,9 @@ def about(seconds: float | None, wanted: float) -> bool:
 
 async def put(rig: Rig, key: str, data: bytes = b"data", ttl: float = LONG, owner: str | None = None) -> int:
     """Create a record that must be new, and return its version."""
-    return version(await rig.storage.create(key, data, ttl, owner=owner))
+    result = await rig.storage.create(key, data, ttl, owner=owner)
+    assert result is not None, f"create takes {key[:40]!r} for in use, though no live record has this key"
+    return version(result)
 
 
 async def move_is_refused(rig: Rig, key: str, new_key: str, at: int, *, tombstone: float = 0.0) -> bool:

@@ -1,7 +1,7 @@
 """The contract of `Unreadable`: what the storage did not write is reported, kept, and removed on request only."""
 
 from sessioncore.storage import Unreadable
-from sessioncore.testing._rig import LONG, Rig, check, holds, make_unreadable, move_is_refused, put
+from sessioncore.testing._rig import LONG, Rig, check, holds, make_unreadable, move_is_refused, purge, put
 
 
 @check()
@@ -17,6 +17,7 @@ async def what_is_unreadable_is_never_overwritten(rig: Rig) -> None:
     assert await rig.storage.create("a", b"new", LONG) is None
     assert await move_is_refused(rig, "b", "a", other), "a move onto what cannot be read must raise KeyTaken"
     assert await holds(rig, "b", b"other", other)
+    await purge(rig)
     assert await rig.storage.load("a") == Unreadable()
     assert await rig.storage.load("c") is None
 
