@@ -202,7 +202,7 @@ class Exchange(Opaque, Struct, eq=False):
     @overload
     def revise(self, headers: Pairs[str], added: Pairs[str]) -> list[tuple[str, str]]: ...
     def revise(self, headers: Pairs[Any], added: Pairs[str]) -> list[tuple[Any, Any]]:
-        """Return the response's headers with `added`, and with `Vary` and `Cache-Control` as the session needs them."""
+        """Return the response's headers with `added`, `Vary` and `Cache-Control`; in bytes if `headers` is empty."""
         context, accessed = self._persistence.context, self.session.accessed
         if not accessed and not added:
             return list(headers)
