@@ -14,6 +14,7 @@ from sessioncore.testing import ManualClock
 
 pytestmark = [pytest.mark.anyio, ONE_LOOP]
 
+SWALLOWS = {"async with": "try: await checkpoint()\n    except BaseException: return None\n    async with"}
 WITHOUT_LOCK = {"async with self._lock:": "if True:"}  # a record that was found may change before the write
 
 # The function, what is wrong in it, and the checks that must notice it.
@@ -103,6 +104,8 @@ FAULTS: dict[str, tuple[str, dict[str, str], list[str]]] = {
     }, ["an_owner_gains_and_loses_keys_in_parallel"]),
     "drops before it moves": ("move", {"del self.rows[key]": "del self.rows[key]; await anyio.sleep(0.001)"}, [
         "a_cancelled_move_leaves_before_or_after"]),
+    "swallows the cancellation of a move": ("move", SWALLOWS, ["a_cancelled_move_leaves_before_or_after"]),
+    "swallows a cancellation": ("replace", SWALLOWS, ["a_cancelled_replace_leaves_before_or_after"]),
     "writes the version first": ("replace", {
         "return self.put": "self.put(key, row.data, ttl, owner); await anyio.sleep(0.001); return self.put"
     }, ["a_cancelled_replace_leaves_before_or_after"]),

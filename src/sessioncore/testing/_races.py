@@ -176,7 +176,7 @@ async def a_cancelled_move_leaves_before_or_after(rig: Rig) -> None:
     for turn in range(1, 41):
         new_key, new_data = f"a{turn}", b"%d" % turn
         with anyio.move_on_after(turn % 8 * 0.0003):
-            await rig.storage.move(key, new_key, new_data, LONG, version=at, owner="u")
+            version(await rig.storage.move(key, new_key, new_data, LONG, version=at, owner="u"))
         # A server may still be running the move: either this write comes first, and the move is a conflict,
         # or the move does, and this write finds no record.
         settled = await rig.storage.replace(key, data, LONG, version=at, owner="u")
@@ -199,7 +199,7 @@ async def a_cancelled_replace_leaves_before_or_after(rig: Rig) -> None:
     for turn in range(1, 41):
         data = b"%d" % turn
         with anyio.move_on_after(turn % 8 * 0.0003):
-            await rig.storage.replace("a", data, LONG, version=at)
+            version(await rig.storage.replace("a", data, LONG, version=at))
         settled = await rig.storage.replace("a", last, LONG, version=at)
         if isinstance(settled, Stored):
             assert settled.data == data

@@ -18,7 +18,7 @@ async def what_is_unreadable_is_never_overwritten(rig: Rig) -> None:
     assert await move_is_refused(rig, "b", "a", other), "a move onto what cannot be read must raise KeyTaken"
     assert await holds(rig, "b", b"other", other)
     await purge(rig)
-    assert await rig.storage.load("a") == Unreadable()
+    assert await rig.storage.load("a") == Unreadable(), "these calls, and a purge, leave it as it is"
     assert await rig.storage.load("c") is None
 
 
