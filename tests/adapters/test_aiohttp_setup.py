@@ -9,6 +9,7 @@ from itertools import product
 import anyio
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from tests.adapters.aiohttp_kit import application, count, prepared, route, with_middleware_alone
 from tests.adapters.browser import PATIENCE, ask, compose, until
 from tests.adapters.conftest import Tls, Visit
@@ -112,6 +113,18 @@ def test_the_middleware_around_setup_is_one_session_and_one_cookie(store: Sessio
         first = browser.get(path)
         assert (len(first.set_cookies), first.all("vary"), first.all("cache-control")) == (1, ["Cookie"], ["no-store"])
         assert browser.get(path).text == "2"
+
+
+def test_a_request_that_an_outer_middleware_serves_again_has_a_session_again(store: SessionStore, visit: Visit) -> None:
+    @web.middleware
+    async def retry(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await handler(request)
+        return await handler(request)
+
+    browser = visit(application(store, count, outside=[retry]))
+    first = browser.get("/count")
+    assert (first.text, len(first.set_cookies), first.all("vary")) == ("1", 1, ["Cookie"])
+    assert browser.get("/count").text == "3"
 
 
 # -- a session that is asked for too late

@@ -158,6 +158,24 @@ async def test_a_middleware_around_a_mounted_application_keeps_its_own_session()
     assert found == [{"after": 2}, {"n": 2}]
 
 
+async def test_a_request_that_an_outer_middleware_serves_again_has_a_session_again(store: SessionStore) -> None:
+    async def add(scope: Any, receive: Any, send: Any) -> None:
+        await get_session(scope, scope_key="other")  # of the middleware around both calls
+        counts = await get_session(scope)
+        body = f"{counts.mutate('n', lambda n: n + 1)}".encode()
+        await send(START)
+        await send({"type": "http.response.body", "body": body})
+
+    async def retry(scope: Any, receive: Any, send: Any) -> None:
+        await ours(scope, receive, Wire([]).send)
+        await ours(scope, receive, send)
+
+    ours = SessionMiddleware(add, store)
+    other = SessionStore(SessionConfig(extractor=from_cookie("__Host-other")))
+    wire = await ask(SessionMiddleware(retry, other, scope_key="other"), sid=(await store.create({"n": 1})).id)
+    assert (wire.body, wire.all("vary")) == (b"3", ["Cookie"])
+
+
 async def test_without_a_middleware_the_error_says_how_to_add_one() -> None:
     with pytest.raises(SessionNotLoaded, match=r"add_middleware\(SessionMiddleware.*add it last"):
         await get_session(http_scope())

@@ -82,11 +82,14 @@ class _Middleware:
             await context.exchange.finish(failed=failed and not is_closing(request))
 
     def _begin(self, request: web.Request) -> RequestContext | None:
-        """Create the context of a request; return None if this store has one for it already."""
+        """Create the context of a request; return None if an outer middleware of this store has one."""
         contexts = _CONTEXTS.setdefault(request.writer, [])
         for outer in contexts:
             if check_scope_key(outer.exchange.session.store, outer.scope_key, self._store, self._scope_key):
-                return None
+                if not outer.ended:
+                    return None
+                contexts.remove(outer)  # an outer middleware serves the request again
+                break
         context = RequestContext(self._scope_key, self._store.exchange(AiohttpView(request)))
         contexts.append(context)
         return context

@@ -3,10 +3,10 @@
 from typing import Final, TypeAlias
 
 from sessioncore import Exchange, SessionStore
-from sessioncore.integration import check_scope_key
+from sessioncore.integration import check_scope_key, has_finished
 from sessioncore_asgi._types import Scope
 
-__all__ = ["EXCHANGES", "SCOPE_KEY", "SENT", "Exchanges", "exchange_of", "has_store"]
+__all__ = ["EXCHANGES", "SCOPE_KEY", "SENT", "Exchanges", "exchange_of", "forget_finished", "has_store"]
 
 EXCHANGES: Final = "sessioncore"  # a scope key of its own, because applications may replace scope["session"]
 Exchanges: TypeAlias = "tuple[str, Exchange, list[tuple[str, str]], Exchanges] | None"
@@ -27,6 +27,18 @@ def exchange_of(scope: Scope, scope_key: str) -> Exchange | None:
         if name == scope_key:
             return exchange
     return None
+
+
+def forget_finished(scope: Scope) -> Exchanges:
+    """Return the exchanges that have not finished, and leave only these in the scope.
+
+    A middleware that is outside of all of them, or between two, may call the application again with the same scope.
+    """
+    rest: Exchanges = scope[EXCHANGES]
+    while rest is not None and has_finished(rest[1]):
+        rest = rest[3]
+    scope[EXCHANGES] = rest
+    return rest
 
 
 def has_store(rest: Exchanges, store: SessionStore, scope_key: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import MutableMapping
 
 from sessioncore import Exchange, Session, SessionNotLoaded, SessionStore
 from sessioncore.integration import DONE, check_store, check_vacant, log_late_failure, warn_if_replaced
-from sessioncore_asgi._exchanges import EXCHANGES, SENT, Exchanges, exchange_of, has_store
+from sessioncore_asgi._exchanges import EXCHANGES, SENT, Exchanges, exchange_of, forget_finished, has_store
 from sessioncore_asgi._lifespan import run_lifespan
 from sessioncore_asgi._other_sessions import check_inside
 from sessioncore_asgi._responder import Responder
@@ -51,6 +51,7 @@ class SessionMiddleware:
             return
         outer: Exchanges = scope[EXCHANGES] if EXCHANGES in scope else None  # noqa: SIM401 - each request
         if outer is not None:
+            outer = forget_finished(scope)
             if has_store(outer, self._store, self._scope_key):
                 await self._app(scope, receive, send)  # installed twice: the outer one handles the session
                 return

@@ -20,6 +20,7 @@ from sessioncore.integration._checks import (
     check_scope_key,
     check_store,
     check_vacant,
+    has_finished,
     warn_if_replaced,
 )
 from sessioncore.integration._connections import close_for_error, log_late_failure, watch_connection
@@ -29,5 +30,5 @@ from sessioncore.session._protocols import Watch
 __all__ = [
     "DONE", "UNCHANGED", "ErrorResponse", "Opaque", "Warnings", "Watch", "asks_for_websocket", "check_beside",
     "check_cookie", "check_scope_key", "check_store", "check_vacant", "close_code", "close_for_error", "close_reason",
-    "flatten", "log_late_failure", "needs_extra", "says_ended", "warn_if_replaced", "watch_connection",
+    "flatten", "has_finished", "log_late_failure", "needs_extra", "says_ended", "warn_if_replaced", "watch_connection",
 ]  # fmt: skip

@@ -6,11 +6,13 @@
 from typing import Final
 
 from sessioncore._errors import ConfigError
+from sessioncore._exchange import Exchange
 from sessioncore._store import SessionStore
 from sessioncore.session._session import Session
 
 __all__ = [
-    "check_beside", "check_cookie", "check_scope_key", "check_store", "check_vacant", "warn_if_replaced",
+    "check_beside", "check_cookie", "check_scope_key", "check_store", "check_vacant", "has_finished",
+    "warn_if_replaced",
 ]  # fmt: skip
 
 _REPLACED: Final = (
@@ -90,6 +92,11 @@ def check_cookie(store: SessionStore, cookie: object, theirs: str) -> None:
             f"{theirs} has the cookie {cookie!r}, too, and one would overwrite the other; give one of them another: "
             "SessionConfig(extractor=from_cookie(...))"
         )
+
+
+def has_finished(exchange: Exchange) -> bool:
+    """Return whether the request of this exchange has ended: if it is served again, it needs a new exchange."""
+    return exchange._view is None
 
 
 def check_vacant(value: object, scope_key: str) -> None:
