@@ -102,11 +102,12 @@ async def test_records_and_details_that_cannot_be_read_hide_no_other_session_and
     newer.register_type(Device, name="device", encode=lambda device: None, decode=lambda value: Device())
     session = await newer.create({}, owner="ada", device=Device())
     await lab.storage.inner.create("session:" + "0" * 64, b"\x96\x63 of another version", 60, owner="session:ada")
-    late = msgspec.msgpack.encode((1, YEAR_9999, 0, None, "ada", {}, {}))  # its idle timeout ends after that year
+    # Its idle timeout ends after that year, and its details are no dict.
+    late = msgspec.msgpack.encode((1, YEAR_9999, 0, None, "ada", [1], {}))
     await lab.storage.inner.create("session:" + "1" * 64, late, 1e12, owner="session:ada")
     infos = await lab.store.sessions_of("ada")
     assert [(info.handle, info.details) for info in infos] == [("1" * 64, {}), (session.handle, {})]
-    assert lab.kinds() == ["corrupt"] * 3
+    assert lab.kinds() == ["corrupt"] * 4
     assert await lab.store.revoke_all("ada") == 4
     await lab.storage.inner.create("session:" + "0" * 64, b"unreadable", 60, owner="session:ada")
     assert await lab.store.revoke_all("ada", keep="0" * 64) == 0

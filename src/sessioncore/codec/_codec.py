@@ -7,7 +7,7 @@ decoding fail, but never run code.
 """
 
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from msgspec import Raw
 from msgspec.msgpack import Encoder as MessagePack
@@ -92,8 +92,10 @@ class Codec:
         Raises:
             CodecError: as `decode` does.
         """
-        details: dict[str, Any] = self.decode("details", raw)
-        return details
+        details = self.decode("details", raw)
+        if type(details) is not dict:
+            raise CorruptRecord("the details of the session are damaged: they are no dict")
+        return cast("dict[str, Any]", details)
 
     def decode(self, key: str, raw: Raw) -> Any:
         """Return the value that `raw` holds.
