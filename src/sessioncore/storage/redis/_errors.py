@@ -24,7 +24,7 @@ CLIENT_ERRORS = (redis_errors.RedisError, redis_errors.RedisClusterException)
 _INSIDE = re.compile(r"\b(OOM|READONLY|WRONGTYPE|MISCONF|NOREPLICAS|NOPERM|MASTERDOWN|CLUSTERDOWN|LOADING)\b")
 # ACL denials inside scripts have no error code; these are the texts of 6.2 and 7.0, and of 7.2.
 _DENIED_INSIDE = re.compile(r"The user executing the script can't|ACL failure in script")
-_LINE = re.compile(r"@user_script: ?(\d+)")
+_LINE = re.compile(r"@user_script: ?(\d{1,6})")
 # The names of commands are no secret. A quotation runs from the first quote to the last one, since a key may contain
 # quotes itself; the apostrophe in "can't" is not a quote.
 _COMMAND_QUOTED = re.compile(r"\b(the|command) [`']([A-Za-z|]{1,40})[`']")
@@ -34,7 +34,7 @@ _COMMAND = re.compile(
     r"run the ([a-z|]{1,40}) command|\[([A-Z]+)\]$"
 )  # in brackets: by our scripts, where 7.0 does not tell
 _CALLED = re.compile(rb"call\('([A-Z]+)'")
-_KEYS = re.compile(r"access .*\bkeys?\b")
+_KEYS = re.compile(r"\bkeys?\b")
 
 _UNAVAILABLE = {
     "BUSY": "a script blocks the server; it takes no commands until that ends",
@@ -68,7 +68,7 @@ class ErrorReply(Exception):
     def __init__(self, text: str) -> None:
         self.code = _code_of(text)
         words = _QUOTED.sub("...", _COMMAND_QUOTED.sub(r"\1 \2", text))
-        self.about_a_key = _KEYS.search(words) is not None
+        self.about_a_key = _KEYS.search(words.partition("access ")[2]) is not None
         self.text = self.code if _INDEX in words else words
         super().__init__(self.text[:200])
 
@@ -150,9 +150,10 @@ def _command_of(reply: ErrorReply, script: bytes) -> str:
     if found := _COMMAND.search(reply.text):
         return found[1] or found[2]
     line = _LINE.search(reply.text)
-    if line is None or not script:
+    lines = script.split(b"\n")
+    if line is None or not 0 < int(line[1]) <= len(lines):
         return ""
-    called = _CALLED.search(script.split(b"\n")[int(line[1]) - 1])
+    called = _CALLED.search(lines[int(line[1]) - 1])
     return called[1].decode() if called else ""
 
 
