@@ -14,7 +14,7 @@ from sessioncore.storage.redis import RedisStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
-GARBAGE = (b"", b"x", b"S\x01short", b"S\x02" + bytes(40), b"a text of some length that is not ours")
+GARBAGE = (b"", b"x", b"S\x01short", b"A\x01short", b"S\x02" + bytes(40), b"a text of some length that is not ours")
 
 
 @pytest.mark.proves("AT-58", "AT-63")

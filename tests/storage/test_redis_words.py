@@ -90,7 +90,9 @@ def test_the_code_is_recognised_in_the_words_of_every_version(words: str, code: 
     assert code in str(error)
 
 
-@pytest.mark.parametrize("words", ["ERR @user_script: 99", "ERR @user_script: " + "9" * 5000, "ERR " + "access " * 9000])
+@pytest.mark.parametrize(
+    "words", ["ERR @user_script: 99", "ERR @user_script: " + "9" * 5000, "ERR " + "access " * 9000]
+)
 def test_words_that_no_server_says_are_an_error_within_a_moment(words: str) -> None:
     begin = time.thread_time()
     assert type(error_of(ErrorReply(words), b"one line")) is StorageError

@@ -99,9 +99,10 @@ class Steps:
         mark = value[:2] if isinstance(value, bytes) else b""
         if mark == LEAVING:
             return None
-        if mark != ARRIVING:
+        arrival = arriving_from(value) if mark == ARRIVING else None
+        if arrival is None:
             return value
-        old, record = arriving_from(value)
+        old, record = arrival
         try:
             there = await run_command(self._read, old, b"GET", old)
         except ForeignValue:

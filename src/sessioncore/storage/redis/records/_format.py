@@ -72,10 +72,10 @@ def arriving(value: bytes, old_key: bytes) -> bytes:
     return ARRIVING + value[2:] + old_key + len(old_key).to_bytes(4, "big")
 
 
-def arriving_from(value: bytes) -> tuple[bytes, bytes]:
-    """Return the old key and the record of an arriving one."""
+def arriving_from(value: bytes) -> tuple[bytes, bytes] | None:
+    """Return the old key and the record of an arriving one; None if this storage did not write it."""
     end = len(value) - 4 - int.from_bytes(value[-4:], "big")
-    return value[end:-4], MARK + value[2:end]
+    return None if end < _HEAD.size else (value[end:-4], MARK + value[2:end])
 
 
 def head_of(version: int) -> bytes:

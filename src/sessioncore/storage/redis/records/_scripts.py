@@ -143,7 +143,7 @@ END = _script(
     """
 local start = start_of(KEYS[1])
 if is_tombstone(start) then return {2, redis.call('GET', KEYS[1])} end
-if not is_ours(start) and string.sub(start, 1, 2) ~= 'A\\001' then return false end
+if not is_ours(start) and (string.sub(start, 1, 2) ~= 'A\\001' or #start < 14) then return false end
 local owner = owner_in(start, KEYS[1])
 redis.call('UNLINK', KEYS[1])
 return {1, owner}
