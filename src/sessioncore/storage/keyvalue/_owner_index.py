@@ -14,7 +14,7 @@ from msgspec import Struct
 from sessioncore.concurrency._locks import NamedLocks
 from sessioncore.storage._text import bytes_of
 from sessioncore.storage.keyvalue._calls import StoreCalls
-from sessioncore.storage.keyvalue._record import key_of, name_of
+from sessioncore.storage.keyvalue._record import keys_of, name_of
 
 __all__ = ["OwnerIndex", "owner_name"]
 
@@ -84,7 +84,7 @@ class OwnerIndex:
 
     async def keys(self, owner: str) -> list[str]:
         """Return the keys that the owner's records may have."""
-        return [*map(key_of, (await self._read(owner)).ends)]
+        return keys_of((await self._read(owner)).ends)
 
     async def add(self, owner: str | None, key: str, expires_at: float) -> None:
         """Note a key, and until when; nothing without an owner."""

@@ -7,6 +7,7 @@ and bytes. Nothing here talks to a store.
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 from urllib.parse import quote, unquote
@@ -17,7 +18,7 @@ from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Stored, Unreadable
 from sessioncore._storage_protocol import PROBE_SUFFIX
 
-__all__ = ["Record", "key_of", "name_of", "session_keys"]
+__all__ = ["Record", "keys_of", "name_of", "session_keys"]
 
 
 def name_of(key: str) -> str:
@@ -25,14 +26,18 @@ def name_of(key: str) -> str:
     return quote(key, safe=":", errors="surrogatepass")
 
 
-def key_of(name: str) -> str:
-    """Return the key that `name_of` was given."""
-    return unquote(name, errors="surrogatepass")
+def keys_of(names: Iterable[str]) -> list[str]:
+    """Return the keys that `name_of` was given; names that it cannot have made are left out."""
+    keys: list[str] = []
+    for name in names:
+        with suppress(UnicodeDecodeError):
+            keys.append(unquote(name, errors="surrogatepass"))
+    return keys
 
 
 def session_keys(names: Iterable[str], prefix: str) -> list[str]:
     """Return the keys with these names that begin with `prefix`, without those of a `check`."""
-    return [key for key in map(key_of, names) if key.startswith(prefix) and not key.endswith(PROBE_SUFFIX)]
+    return [key for key in keys_of(names) if key.startswith(prefix) and not key.endswith(PROBE_SUFFIX)]
 
 
 class Record(Opaque, Struct, frozen=True):

@@ -22,7 +22,7 @@ from sessioncore.storage._versions import random_version
 from sessioncore.storage.keyvalue._calls import LISTING, StoreCalls
 from sessioncore.storage.keyvalue._owner_index import OwnerIndex, owner_name
 from sessioncore.storage.keyvalue._protocol import KeyValueStore
-from sessioncore.storage.keyvalue._record import Record, key_of, name_of, session_keys
+from sessioncore.storage.keyvalue._record import Record, keys_of, name_of, session_keys
 
 __all__ = ["KeyValueStorage"]
 
@@ -178,7 +178,7 @@ class KeyValueStorage:
         """Remove expired records if the store can list its keys; otherwise the store must do so by itself."""
         purged = 0
         if self._calls.lists_names:
-            for key in map(key_of, await self._names()):
+            for key in keys_of(await self._names()):
                 async with self._locks.held(key):
                     if await self._find(name_of(key)) is None:
                         purged += await self._drop(key)
