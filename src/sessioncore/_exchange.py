@@ -267,17 +267,17 @@ class Exchange(Opaque, Struct, eq=False):
             self._drops_changes = True  # do not try again
             await self.finish()
 
-    def error_response(self, error: BaseException) -> ErrorResponse | None:
+    def error_response(self, error: BaseException, *, unsent: bool = False) -> ErrorResponse | None:
         """Return the response for an error of the handler, with generic text; None: leave the error to the framework.
 
         If the client does not have the ID of the stored session yet, any error gets a response: with
-        its old ID, the client would lose the session.
+        its old ID, the client would lose the session. `unsent`: the headers of `commit` were not sent.
         """
         if self._response is not None:  # the same error again, or one that was raised from it
             return replace(self._response, handled=is_session_error(error))
         session, state, headers = self.session, self.session._state, _NO_HEADERS
         session_error = error if isinstance(error, SessionError) else self._hidden_error(error)
-        if state is not None and (session_error is not None or session._limits is not RESPONSE_STARTED):
+        if state is not None and (unsent or session_error is not None or session._limits is not RESPONSE_STARTED):
             headers = self._session_headers(state, only_new=session_error is None)
         if session_error is None and not headers.value:
             return None

@@ -187,6 +187,29 @@ async def test_without_a_framework_a_stored_id_is_sent_also_in_a_handshake_if_po
     assert (wire.status, bool(wire.sid)) == (500, True)
 
 
+@pytest.mark.parametrize("sent", [False, True])
+async def test_an_id_that_a_middleware_outside_has_lost_is_sent_with_the_500(store: SessionStore, sent: bool) -> None:
+    async def move(scope: Any, receive: Any, send: Any) -> None:
+        await (await get_session(scope)).regenerate()
+        await send(START)
+        raise ValueError
+
+    async def lose(scope: Any, receive: Any, send: Any) -> None:
+        async def send_or_fail(message: Any) -> None:
+            seen.append(message)
+            if seen[sent:] == [message]:  # the headers, or what would be the headers of a second response
+                raise ValueError
+            await send(message)
+
+        seen: list[Any] = []
+        await SessionMiddleware(move, chosen)(scope, receive, send_or_fail)
+
+    for chosen in (store, SessionStore()):  # one of them commits without waiting
+        wire = await ask(lose, sid=(await chosen.create({"n": 1})).id, raises=ValueError)
+        assert (wire.status, len(wire.sent)) == ((200, 1) if sent else (500, 2))
+        assert dict(await chosen.get_by_id(wire.sid or "")) == {"n": 1}
+
+
 async def test_after_the_start_nothing_is_sent_for_it() -> None:
     async def late(session: Session, channel: Channel) -> None:
         session["n"] = 1

@@ -194,7 +194,7 @@ def _answer(context: RequestContext, request: web.Request, error: Exception) -> 
     """
     if request.writer.output_size > 0 or is_closing(request):
         return False
-    if (replacement := context.exchange.error_response(error)) is None:
+    if (replacement := context.exchange.error_response(error, unsent=True)) is None:
         return False
     others = [other for other in _CONTEXTS[request.writer] if other is not context]
     answer = to_web_response(replacement, others)

@@ -1,13 +1,14 @@
 """Stands between application and server: commits before the headers are sent, and sends error responses."""
 
 from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from anyio import CancelScope
 from msgspec import Struct
 
 from sessioncore import Done, Exchange, SessionError
-from sessioncore.integration import DONE, UNCHANGED, Opaque
+from sessioncore.integration import DONE, UNCHANGED, Opaque, has_replaced_id
 from sessioncore_asgi._event_stream import EventStream, is_event_stream
 from sessioncore_asgi._exchanges import EXCHANGES, SCOPE_KEY, SENT
 from sessioncore_asgi._other_sessions import warn_of_other_sessions
@@ -91,8 +92,7 @@ class Responder(Opaque, Struct, eq=False):
                 return self._send_unchanged(message)
             if not isinstance(added, Done):
                 return self._commit(message, status, added)
-            message = self._revised(message, added.value)
-            return self._send(message)  # not `send`: this may be an event stream by now
+            return self._send_headers(message, added.value)
         if self._replaced:
             return _ignore_message()
         exchange = self._exchange
@@ -109,8 +109,17 @@ class Responder(Opaque, Struct, eq=False):
         except SessionError as error:
             await self._replace_response(error, status)
         else:
-            message = self._revised(message, headers)
-            await self._send(message)  # not before: this may be an event stream by now
+            await self._send_headers(message, headers)
+
+    async def _send_new_id(self, message: Message) -> None:
+        """Send headers with an ID whose former one leads nowhere; if a middleware outside fails, send a 500 with it."""
+        try:
+            await self._send(message)
+        except Exception as error:
+            if self._response_type is not None:
+                with suppress(Exception):
+                    await self._send_error_response(error, self._response_type, unsent=True)
+            raise
 
     async def _replace_response(self, error: SessionError, status: int) -> None:
         """Send an error response instead of a response whose changes could not be committed."""
@@ -124,7 +133,8 @@ class Responder(Opaque, Struct, eq=False):
         await work  # if it fails, the message is not sent, so the client sees an incomplete response
         await self._send(message)
 
-    def _revised(self, message: Message, added: Sequence[tuple[str, str]]) -> Message:
+    def _send_headers(self, message: Message, added: Sequence[tuple[str, str]]) -> Awaitable[None]:
+        """Send the headers of the response, with those that the session needs."""
         scope, exchange = self._scope, self._exchange
         exchanges = scope[EXCHANGES]
         if added:
@@ -136,7 +146,9 @@ class Responder(Opaque, Struct, eq=False):
         revised["headers"] = headers = exchange.revise(present, added)
         if headers and headers[0][0] != _ONE_PART:
             self._look_for_events(headers)
-        return revised
+        if added and has_replaced_id(exchange):
+            return self._send_new_id(revised)
+        return self._send(revised)  # looked up here: this may be an event stream by now
 
     def _send_unchanged(self, message: Message) -> Awaitable[None]:
         """Send the headers of a response whose handler has not used the session, but may do so while it streams."""
@@ -164,16 +176,16 @@ class Responder(Opaque, Struct, eq=False):
             return False
         return await self._send_error_response(error, self._response_type)
 
-    async def _send_error_response(self, error: Exception, response_type: str) -> bool:
+    async def _send_error_response(self, error: Exception, response_type: str, *, unsent: bool = False) -> bool:
         """Send the core's error response, once, and return whether the error is handled.
 
         It replaces a response with other stores' headers, so it repeats them: they contain new IDs that are stored.
         """
-        response = self._exchange.error_response(error)
+        response = self._exchange.error_response(error, unsent=unsent)
         if response is None:
             return False
         if not self._replaced:
-            pairs = (*response.headers, *self._scope[EXCHANGES][SENT])
+            pairs = dict.fromkeys((*response.headers, *self._scope[EXCHANGES][SENT]))  # if unsent, ours are in both
             headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
             self._started = self._replaced = True
             await self._send({"type": f"{response_type}.start", "status": response.status, "headers": headers})

@@ -74,8 +74,8 @@ class SocketResponder(Responder):
         except SessionError as error:
             await self._replace_response(error, 101)
         else:
-            revised = added or self._exchange.session.accessed
-            await self._send(self._revised(message, added) if revised else message)
+            uses_session = added or self._exchange.session.accessed
+            await (self._send_headers(message, added) if uses_session else self._send(message))
             self._watch = watch_connection(self._exchange, self._end)
 
     async def _prepare_close(self, message: Message) -> None:

@@ -23,12 +23,13 @@ from sessioncore.integration._checks import (
     has_finished,
     warn_if_replaced,
 )
-from sessioncore.integration._connections import close_for_error, log_late_failure, watch_connection
+from sessioncore.integration._connections import close_for_error, has_replaced_id, log_late_failure, watch_connection
 from sessioncore.persistence._driver import DONE
 from sessioncore.session._protocols import Watch
 
 __all__ = [
     "DONE", "UNCHANGED", "ErrorResponse", "Opaque", "Warnings", "Watch", "asks_for_websocket", "check_beside",
     "check_cookie", "check_scope_key", "check_store", "check_vacant", "close_code", "close_for_error", "close_reason",
-    "flatten", "has_finished", "log_late_failure", "needs_extra", "says_ended", "warn_if_replaced", "watch_connection",
+    "flatten", "has_finished", "has_replaced_id", "log_late_failure", "needs_extra", "says_ended", "warn_if_replaced",
+    "watch_connection",
 ]  # fmt: skip

@@ -13,7 +13,16 @@ from sessioncore.session._loaded import Loaded
 from sessioncore.session._protocols import OnEnd, Watch
 from sessioncore.session._state import SessionState
 
-__all__ = ["close_for_error", "log_late_failure", "watch_connection"]
+__all__ = ["close_for_error", "has_replaced_id", "log_late_failure", "watch_connection"]
+
+
+def has_replaced_id(exchange: Exchange) -> bool:
+    """Return whether the ID that the client has sent leads nowhere, because this request gave the session another."""
+    state, lookup = exchange.session._state, exchange._lookup
+    if lookup is None or state is None or state.loaded is None:
+        return False
+    sent = lookup.session_id  # empty: it leads to no session
+    return bool(sent) and sent != state.loaded.session_id
 
 
 def close_for_error(exchange: Exchange, error: BaseException) -> int | None:
