@@ -28,6 +28,8 @@ from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
 from sessioncore.session._lifecycle import Action
 from sessioncore.storage import AnswersNow, Call, Clears, KeyTaken, LoadsMany, Opens, Purges, SpreadsKeys, Watches
 
+pytestmark = pytest.mark.anyio
+
 
 class Wrong(SpyStorage):
     """Each call returns `given`, which the contract does not allow."""
@@ -85,7 +87,6 @@ WRONG: list[tuple[str, Any, Callable[[SessionStore], Awaitable[object]]]] = [
 ]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("kind", [Wrong, WrongAtOnce])
 @pytest.mark.parametrize(("call", "given", "ask"), WRONG)
 async def test_a_reply_that_the_contract_does_not_allow_is_an_error_that_names_storage_and_call(
@@ -100,7 +101,6 @@ async def test_a_reply_that_the_contract_does_not_allow_is_an_error_that_names_s
         await ask(SessionStore(SessionConfig(storage=storage)))
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(("replies", "told"), [
     ([], "0 records instead of 1"), ([None, None], "2 records instead of 1"), (None, "a NoneType"),
     ([stored(data="")], "a Stored whose data is a str"), ([stored(ttl=None)], "a Stored whose ttl is a NoneType"),
@@ -122,7 +122,6 @@ async def test_many_loads_with_a_wrong_reply_are_an_error_too(replies: Any, told
             await ask()
 
 
-@pytest.mark.anyio
 async def test_a_method_that_is_not_async_and_an_attribute_that_is_no_number_are_errors_too() -> None:
     class Odd(SpyStorage):
         capabilities = frozenset({Opens, Watches})
@@ -140,7 +139,6 @@ async def test_a_method_that_is_not_async_and_an_attribute_that_is_no_number_are
             pass
 
 
-@pytest.mark.anyio
 async def test_a_conflict_with_a_wrong_record_is_an_error_too() -> None:
     class Odd(PromptStorage):
         async def replace(self, *_: Any, **__: Any) -> Any:
@@ -152,7 +150,6 @@ async def test_a_conflict_with_a_wrong_record_is_an_error_too() -> None:
         await session.save()
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("answers", [frozenset[type](), frozenset({AnswersNow})])
 async def test_a_write_whose_reply_is_wrong_may_have_arrived(answers: frozenset[type]) -> None:
     class Odd(PromptStorage):

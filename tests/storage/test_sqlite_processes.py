@@ -15,7 +15,7 @@ from tests.storage.rigs import ONE_LOOP, record_at
 from sessioncore import Stored
 from sessioncore.storage import SQLiteStorage
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, ONE_LOOP]  # the workers always run on asyncio
 
 WORKER = str(Path(__file__).with_name("sqlite_worker.py"))
 
@@ -35,10 +35,6 @@ def killed_after(lines: int, *arguments: str) -> tuple[int, list[str]]:
     return process.pid, [line.strip() for line in said if line.endswith("\n")]
 
 
-# The workers always run on asyncio, so there is no need to run these tests on trio as well.
-
-
-@ONE_LOOP
 async def test_many_processes_may_create_the_file_at_once(path: Path) -> None:
     workers = [worker("open", str(path)) for _ in range(2)]
     storages = [SQLiteStorage(path) for _ in range(8)]
@@ -53,7 +49,6 @@ async def test_many_processes_may_create_the_file_at_once(path: Path) -> None:
         await storage.aclose()
 
 
-@ONE_LOOP
 @pytest.mark.proves("P3")
 async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
     _, keys = killed_after(200, "write", str(path))
@@ -66,7 +61,6 @@ async def test_acknowledged_writes_survive_a_kill(path: Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-@ONE_LOOP
 @pytest.mark.proves("AT-109", "ASVS 15.4.2")
 async def test_a_process_that_is_killed_while_it_moves_a_record_leaves_one_key(path: Path) -> None:
     """Like a login just before a crash: either the old ID is valid or the new one, never none and never both."""
@@ -80,7 +74,6 @@ async def test_a_process_that_is_killed_while_it_moves_a_record_leaves_one_key(p
             assert await storage.delete(live) == 1
 
 
-@ONE_LOOP
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
 async def test_a_file_that_was_open_at_a_fork_is_refused_to_the_child_and_kept_by_the_parent(path: Path) -> None:
     done = await anyio.run_process([sys.executable, WORKER, "fork", str(path)], check=False)

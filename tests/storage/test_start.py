@@ -35,7 +35,8 @@ from sessioncore.concurrency._event_loops import event_loop
 from sessioncore.storage import PROBE_SUFFIX, Opens, WritesRefused
 from sessioncore.testing import FailingStorage
 
-ANYIO = pytest.mark.anyio
+pytestmark = pytest.mark.anyio
+
 WORKER = Path(__file__).with_name("sqlite_start_worker.py")
 
 
@@ -67,7 +68,6 @@ class Noting(SpyStorage):
         return await super().touch(key, ttl)
 
 
-@ANYIO
 async def test_check_makes_each_call_once_under_names_of_its_own_and_leaves_nothing() -> None:
     storage, events = Noting(), list[SessionEvent]()
     store = store_on(storage, key_prefix="shop:", on_event=events.append)
@@ -81,7 +81,6 @@ async def test_check_makes_each_call_once_under_names_of_its_own_and_leaves_noth
     assert max(storage.lifetimes) <= 50  # a storage may keep an owner's entry ten seconds longer
 
 
-@ANYIO
 async def test_a_storage_in_this_process_is_not_probed_and_evicts_nobody() -> None:
     storage = MemoryStorage(max_sessions=1)
     async with store_on(storage) as store:
@@ -90,7 +89,6 @@ async def test_a_storage_in_this_process_is_not_probed_and_evicts_nobody() -> No
         assert (await store.get_by_id(session.id))["n"] == 1
 
 
-@ANYIO
 @pytest.mark.parametrize("call", [call for call in CHECK if call != "check"])
 async def test_each_call_that_fails_fails_the_check_and_is_an_event(call: str) -> None:
     storage = SpyStorage()
@@ -121,7 +119,6 @@ class Forgetful(SpyStorage):
         return None if self.lost == "move" else result
 
 
-@ANYIO
 @pytest.mark.parametrize("lost", ["move", "owned_keys", "touch", "load"])
 async def test_a_storage_that_confirms_and_does_not_keep_is_found_out(lost: str) -> None:
     storage = Forgetful()
@@ -130,7 +127,6 @@ async def test_a_storage_that_confirms_and_does_not_keep_is_found_out(lost: str)
         await store_on(storage).check()
 
 
-@ANYIO
 async def test_the_lists_leave_the_probe_out() -> None:
     storage = SpyStorage()
     store = store_on(storage)
@@ -142,7 +138,6 @@ async def test_the_lists_leave_the_probe_out() -> None:
 # -- start
 
 
-@ANYIO
 async def test_start_only_logs_what_check_raises_of_a_storage_without_writes(caplog: pytest.LogCaptureFixture) -> None:
     for call in ("open", "create", "move"):
         storage = SpyStorage()
@@ -158,7 +153,6 @@ async def test_start_only_logs_what_check_raises_of_a_storage_without_writes(cap
                         await store.check()
 
 
-@ANYIO
 @pytest.mark.parametrize("error", [StorageUnavailable("away"), StorageError("no right"), OSError("no route")])
 @pytest.mark.parametrize("call", ["open", "check", "replace"])
 async def test_any_other_error_stops_the_start_and_closes_the_storage(call: str, error: Exception) -> None:
@@ -174,7 +168,6 @@ def closings(storage: SpyStorage) -> int:
     return storage.calls.count("aclose")
 
 
-@ANYIO
 async def test_the_last_of_several_blocks_that_overlap_closes_the_storage() -> None:
     storage = SpyStorage()
     store = store_on(storage)
@@ -200,7 +193,6 @@ async def test_the_last_of_several_blocks_that_overlap_closes_the_storage() -> N
     assert closings(storage) == 5
 
 
-@ANYIO
 async def test_blocks_in_other_event_loops_count_until_they_or_their_loops_have_ended() -> None:
     storage, loops = SpyStorage(), list[object]()  # kept, so that weak references to them stay
     store = store_on(storage)
@@ -221,7 +213,6 @@ async def test_blocks_in_other_event_loops_count_until_they_or_their_loops_have_
     assert closings(storage) == 1
 
 
-@ANYIO
 async def test_a_block_that_begins_while_another_one_closes_the_storage_finds_it_open() -> None:
     class Slow(MemoryStorage):
         capabilities = MemoryStorage.capabilities | {Opens}
@@ -250,7 +241,6 @@ async def test_a_block_that_begins_while_another_one_closes_the_storage_finds_it
     assert not storage.is_open
 
 
-@ANYIO
 async def test_a_failing_storage_around_memory_is_opened_and_checked() -> None:
     storage = FailingStorage(MemoryStorage())
     with storage.fail("open"), pytest.raises(StorageUnavailable):
@@ -271,7 +261,6 @@ def no_more_files() -> Generator[None]:
         yield
 
 
-@ANYIO
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("url", ["sqlite:///{}/s.db", "redis://127.0.0.1:1", "postgresql://u@127.0.0.1:1/db"])
 async def test_the_error_names_a_process_that_may_open_no_more_files(url: str, tmp_path: Path) -> None:
@@ -366,7 +355,6 @@ def test_a_full_disk_is_logged_and_start_goes_on(folder: Path, size: str) -> Non
     assert f"WritesRefused: the disk of {folder}/sessions.db is full" in said
 
 
-@ANYIO
 @pytest.mark.parametrize("change", ["DROP TABLE records", "ALTER TABLE records DROP COLUMN version"])
 async def test_a_missing_table_or_column_stops_the_start(tmp_path: Path, change: str) -> None:
     path = tmp_path / "sessions.db"
