@@ -10,7 +10,7 @@ from anyio import wait_all_tasks_blocked
 from tests.stores import SpyStorage
 from tests.turns import comes_true
 
-from sessioncore import MemoryStorage, Session, SessionConfig, SessionError, SessionStore
+from sessioncore import MemoryStorage, Session, SessionConfig, SessionError, SessionGone, SessionStore
 
 __all__ = ["FAST", "STORAGES", "Watched", "watched"]
 
@@ -38,6 +38,16 @@ class Watched:
         except SessionError as error:
             self.error = error
         self.ended.set()
+
+    async def ends(self, error: type[SessionError] = SessionGone) -> None:
+        """Wait for the end of the block, and check its error."""
+        await self.ended.wait()
+        assert isinstance(self.error, error)
+
+    async def goes_on(self) -> None:
+        """Check that nothing that has happened so far has ended the block."""
+        await self.looked_up()
+        assert not self.ended.is_set()
 
     async def looked_up(self) -> None:
         """Return when everything that has happened so far has been looked up."""

@@ -107,8 +107,7 @@ async def test_an_end_during_an_outage_is_noticed_after_it(
         assert await SessionStore(SessionConfig.development(storage=here.others)).revoke(one.mine.handle)
         assert not one.ended.is_set()
         here.mend()
-        await one.ended.wait()
-        assert isinstance(one.error, SessionGone)
+        await one.ends()
 
 
 @on_places
@@ -118,8 +117,7 @@ async def test_an_outage_without_end_closes_the_connections(
     settings: dict[str, Any] = {"storage_timeout": TIMEOUT, "stale_id_window": timedelta(seconds=1)}
     async with place(tmp_path, request) as here, watched(here.mine, **settings) as one:
         here.cut()
-        await one.ended.wait()
-        assert isinstance(one.error, StorageUnavailable)
+        await one.ends(StorageUnavailable)
         here.mend()
 
 
@@ -144,8 +142,7 @@ async def test_in_an_outage_connections_end_whose_look_up_never_had_its_turn(mon
         tried = storage.calls.count("load")
         rounds.clear()
         for each in (one, *many):
-            await each.ended.wait()
-            assert isinstance(each.error, StorageUnavailable)
+            await each.ends(StorageUnavailable)
         assert storage.calls.count("load") - tried < len(many) / 2
         assert len(rounds) < 200  # between two tries it sleeps
 
@@ -165,8 +162,7 @@ async def test_a_call_without_a_reply_keeps_no_connection_beyond_the_end_of_its_
     async with watched(storage, idle_timeout=short, storage_timeout=LONG) as one:
         if isinstance(storage, SpyStorage):
             storage.hold("load")
-        await one.ended.wait()
-        assert isinstance(one.error, StorageUnavailable)
+        await one.ends(StorageUnavailable)
 
 
 async def test_the_time_for_which_the_process_was_stopped_is_no_outage() -> None:
@@ -177,11 +173,9 @@ async def test_the_time_for_which_the_process_was_stopped_is_no_outage() -> None
     storage = SpyStorage()
     async with watched(storage, storage_timeout=FAST, stale_id_window=timedelta(seconds=2.5)) as one:
         storage.before["load"] = stop
-        await one.looked_up()
-        assert not one.ended.is_set()
+        await one.goes_on()
         await one.other.destroy()
-        await one.ended.wait()
-        assert isinstance(one.error, SessionGone)
+        await one.ends()
 
 
 async def test_an_outage_closes_the_connections_one_after_the_other() -> None:
@@ -209,8 +203,7 @@ async def test_a_key_value_store_is_polled_within_the_interval() -> None:
     async with watched(KeyValueStorage(MemoryStore())) as one:
         await one.store.revoke(one.mine.handle)
         with anyio.fail_after(SessionConfig().watch_interval.total_seconds()):  # the interval here is much shorter
-            await one.ended.wait()
-        assert isinstance(one.error, SessionGone)
+            await one.ends()
 
 
 async def test_a_polled_key_that_is_not_watched_is_not_reported() -> None:
@@ -281,8 +274,7 @@ async def test_a_storage_that_breaks_its_contract_leaves_nothing_unwatched(
     async with watched(storage, storage_timeout=TIMEOUT, stale_id_window=TIMEOUT + FAST) as one:
         if times == 1:
             await one.store.revoke_all("u")
-        await one.ended.wait()
-        assert isinstance(one.error, error)
+        await one.ends(error)
     assert "Forgetful.watch returned 0 records instead of 1; see the contract" in caplog.messages[0]
     assert len(caplog.messages) <= min(times, 5)  # not one for each look-up
 
@@ -306,8 +298,7 @@ async def test_a_broken_reply_for_one_key_keeps_no_other_from_being_looked_up(re
                 await one.store.delete(second.id)
                 await anyio.sleep_forever()
         assert one.error is None
-        await one.ended.wait()
-        assert isinstance(one.error, StorageUnavailable)
+        await one.ends(StorageUnavailable)
 
 
 def plain_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], *, name: str | None = None) -> Any:
@@ -321,10 +312,9 @@ async def test_an_end_is_noticed_whatever_makes_the_tasks(factory: Any) -> None:
     try:
         async with watched(MemoryStorage()) as one:
             await one.store.revoke_all("u")
-            await one.ended.wait()
+            await one.ends()
     finally:
         asyncio.get_running_loop().set_task_factory(None)
-    assert isinstance(one.error, SessionGone)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio cannot cancel a task from another one
