@@ -47,7 +47,11 @@ def _handler(page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse
         if answer.file is not None:
             return web.FileResponse(answer.file, headers=headers)
         if answer.chunks is not None:
-            return await _stream(request, answer)
+            stream = web.StreamResponse(status=answer.status, headers=headers)
+            await stream.prepare(request)
+            async for chunk in answer.chunks:
+                await stream.write(chunk)
+            return stream
         kind = "text/plain" if answer.body else None
         response = web.Response(body=answer.body, status=answer.status, headers=headers, content_type=kind)
         if answer.background is not None:  # aiohttp has no background tasks: its handlers do this instead
@@ -57,15 +61,6 @@ def _handler(page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse
         return response
 
     return handle
-
-
-async def _stream(request: web.Request, answer: PageResponse) -> web.StreamResponse:
-    assert answer.chunks is not None
-    response = web.StreamResponse(status=answer.status, headers=CIMultiDict(answer.headers))
-    await response.prepare(request)
-    async for chunk in answer.chunks:
-        await response.write(chunk)
-    return response
 
 
 def make_app(

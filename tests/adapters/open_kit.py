@@ -57,15 +57,11 @@ def raw_socket(site: Site, sid: str) -> Generator[socket_.socket]:
     key = "Sec-WebSocket-Key", "x" * 22 + "=="
     with site.address.connect() as sock:
         sock.sendall(compose("GET", "/ws?how=read", [_cookie(site, sid), *upgrade, key]))
-        assert b"101" in _head(sock).partition(b"\r\n")[0]
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += sock.recv(1)
+        assert b"101" in head.partition(b"\r\n")[0]
         yield sock
-
-
-def _head(sock: socket_.socket) -> bytes:
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        head += sock.recv(1)
-    return head
 
 
 def hears_the_end(

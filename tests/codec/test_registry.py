@@ -211,16 +211,11 @@ def test_what_cannot_be_registered_is_refused_with_the_reason() -> None:
 # -- kinds
 
 
-def labelled_line() -> models.Line:
-    line = models.Line(points=[models.Point(1)])
-    line.label = "set later"
-    return line
-
-
 INSTANCES: list[Any] = [
     models.Item("a", 2, {"x": (1, {2})}), models.Renamed(unit_price=Decimal("1.10"), in_stock=True),
     models.Renamed(unit_price=Decimal("1.10")), models.Normalised("a"), models.Box([models.Box({1})]),
-    models.Point((1,), frozenset("a")), labelled_line(), models.Parsed("a,b"), models.HandMade(1, 2),
+    models.Point((1,), frozenset("a")), changed(models.Line(points=[models.Point(1)]), label="set later"),
+    models.Parsed("a,b"), models.HandMade(1, 2),
     models.Tags("a,b", "ada"), models.Badge(rank=3, extra={("t",): {1}}), models.Pair((1, 2), [3]),
     models.Colour.ROUGE, models.Level.LOW, models.Mode.FAST, models.Right.READ | models.Right.WRITE, models.Right(0),
     models.Bit(3), models.Bit(64), models.Address(Street="x"),

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -61,15 +62,9 @@ def manual_rig(storage: Storage, clock: ManualClock) -> Rig:
 
 
 @asynccontextmanager
-async def memory_rig(_: Path) -> AsyncGenerator[Rig, None]:
+async def memory_rig(_: Path, max_sessions: int | None = None) -> AsyncGenerator[Rig, None]:
     clock = ManualClock()
-    yield manual_rig(MemoryStorage(clock=clock), clock)
-
-
-@asynccontextmanager
-async def bounded_memory_rig(_: Path) -> AsyncGenerator[Rig, None]:
-    clock = ManualClock()
-    yield manual_rig(MemoryStorage(max_sessions=1000, clock=clock), clock)
+    yield manual_rig(MemoryStorage(max_sessions=max_sessions, clock=clock), clock)
 
 
 @asynccontextmanager
@@ -93,4 +88,6 @@ async def sqlite_rig(folder: Path) -> AsyncGenerator[Rig, None]:
         yield Rig(storage, 0.05, advance, remaining, make_unreadable)
 
 
-RIGS: dict[str, RigMaker] = {"memory": memory_rig, "memory-bounded": bounded_memory_rig, "sqlite": sqlite_rig}
+RIGS: dict[str, RigMaker] = {
+    "memory": memory_rig, "memory-bounded": partial(memory_rig, max_sessions=1000), "sqlite": sqlite_rig
+}  # fmt: skip

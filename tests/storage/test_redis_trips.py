@@ -2,10 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from servers.redis_server import Server
@@ -19,6 +19,8 @@ from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis.client import _cluster_map
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
+
+T = TypeVar("T")
 
 
 class Counted:
@@ -34,36 +36,29 @@ class Counted:
 
 
 async def test_each_call_is_one_round_trip(server: Server) -> None:
+    async def one_trip(call: Awaitable[T]) -> T:
+        answer = await call
+        assert trips() == 1
+        return answer
+
     async with proxy_to(server.port) as proxy, storage_at(proxy.port) as storage:
         await walk(storage)  # connects, and loads the scripts into the server
         trips = Counted(proxy)
-        await storage.load("missing")
-        assert trips() == 1
-        at = await made(storage, "k", b"x" * 1024, owner="u")
-        assert trips() == 1
-        assert isinstance(await storage.load("k"), Stored)
-        assert trips() == 1
-        assert isinstance(await storage.load("k", renew=500), Stored)
-        assert trips() == 1
-        at = version_of(await storage.replace("k", b"y" * 1024, 1000, version=at, owner="w"))
-        assert trips() == 1
-        assert isinstance(await storage.replace("k", b"z", 1000, version=at + 1), Stored)
-        assert trips() == 1
-        version_of(await storage.move("k", "new", b"y", 1000, version=at, owner="w"))
-        assert trips() == 1
-        assert await storage.touch("new", 1000)
-        assert trips() == 1
-        stored = await record_at(storage, "new")
-        at = version_of(await storage.move("new", "newer", b"z", 1000, version=stored.version, tombstone=9))
-        version_of(await storage.move("newer", "newest", b"z", 1000, version=at, owner="w", tombstone=9))
-        assert trips() == 3
+        await one_trip(storage.load("missing"))
+        at = await one_trip(made(storage, "k", b"x" * 1024, owner="u"))
+        assert isinstance(await one_trip(storage.load("k")), Stored)
+        assert isinstance(await one_trip(storage.load("k", renew=500)), Stored)
+        at = version_of(await one_trip(storage.replace("k", b"y" * 1024, 1000, version=at, owner="w")))
+        assert isinstance(await one_trip(storage.replace("k", b"z", 1000, version=at + 1)), Stored)
+        version_of(await one_trip(storage.move("k", "new", b"y", 1000, version=at, owner="w")))
+        assert await one_trip(storage.touch("new", 1000))
+        stored = await one_trip(record_at(storage, "new"))
+        at = version_of(await one_trip(storage.move("new", "newer", b"z", 1000, version=stored.version, tombstone=9)))
+        version_of(await one_trip(storage.move("newer", "newest", b"z", 1000, version=at, owner="w", tombstone=9)))
         for renew in (None, 500):
-            assert await storage.load("new", renew=renew) == Moved("newer")
-        assert trips() == 2
-        assert await storage.owned_keys("w") == ["newest"]
-        assert trips() == 1
-        assert await storage.delete("new", "k") == 1
-        assert trips() == 1
+            assert await one_trip(storage.load("new", renew=renew)) == Moved("newer")
+        assert await one_trip(storage.owned_keys("w")) == ["newest"]
+        assert await one_trip(storage.delete("new", "k")) == 1
         assert proxy.connections == 1
 
 
