@@ -20,16 +20,9 @@ from tests import models
 from tests.numbers import scaled
 from tests.values import exact_text, values
 
-from sessioncore import (
-    CodecError,
-    CorruptRecord,
-    MemoryStorage,
-    SessionConfig,
-    SessionStore,
-    SQLiteStorage,
-    UnregisteredType,
-)
+from sessioncore import CodecError, CorruptRecord, SessionConfig, SessionStore, UnregisteredType
 from sessioncore.codec._codec import Codec
+from sessioncore.storage import MemoryStorage, SQLiteStorage
 
 BERLIN = ZoneInfo("Europe/Berlin")
 CODEC = Codec()

@@ -13,16 +13,7 @@ import pytest
 from tests.kit import BOTH_LOOPS, Lab
 from tests.stores import SpyStorage, without_checks
 
-from sessioncore import (
-    ConfigError,
-    MemoryStorage,
-    Moved,
-    SessionConfig,
-    SessionStore,
-    StorageUnavailable,
-    Stored,
-    Unreadable,
-)
+from sessioncore import ConfigError, MemoryStorage, SessionConfig, SessionStore, StorageUnavailable
 from sessioncore.concurrency._standstill import LateDeadline, PolledDeadline
 from sessioncore.storage import (
     AnswersNow,
@@ -67,7 +58,7 @@ class Bounded(SpyStorage):
 class OwnLoad(Bounded):
     """Inherits the promise, but overrides the load for which it was given."""
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Any:
         await anyio.sleep(30)
         return await super().load(key, renew=renew)
 
@@ -81,7 +72,7 @@ class Wrapper:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
+    async def load(self, key: str, *, renew: float | None = None) -> Any:
         await anyio.sleep(30)
         return await self._inner.load(key, renew=renew)
 

@@ -15,17 +15,8 @@ from tests.kit import BOTH_LOOPS, Lab, Work, doing, write
 from tests.stores import SuspendingStorage
 from tests.views import Visitor
 
-from sessioncore import (
-    EventKind,
-    MemoryStorage,
-    Session,
-    SessionConfig,
-    SessionStore,
-    SQLiteStorage,
-    Storage,
-    StorageError,
-    StorageUnavailable,
-)
+from sessioncore import EventKind, Session, SessionConfig, SessionStore, StorageError, StorageUnavailable
+from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage
 
 pytestmark = pytest.mark.anyio
 
@@ -84,10 +75,7 @@ async def test_a_mutation_is_applied_to_what_others_stored() -> None:
 
 
 def add_tea(number: int) -> Work:
-    def added(basket: dict[str, int]) -> dict[str, int]:
-        return {"tea": basket["tea"] + number}
-
-    return doing(lambda session: session.mutate("basket", added))
+    return doing(lambda session: session.mutate("basket", lambda basket: {"tea": basket["tea"] + number}))
 
 
 @pytest.mark.proves("P4")

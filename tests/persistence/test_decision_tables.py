@@ -12,21 +12,12 @@ from tests.kit import Lab
 from tests.stores import PromptStorage, SpyStorage
 from tests.views import Visitor
 
-from sessioncore import (
-    MemoryStorage,
-    Moved,
-    SessionConfig,
-    SessionStore,
-    StorageError,
-    StorageUnavailable,
-    Stored,
-    Unreadable,
-)
+from sessioncore import MemoryStorage, SessionConfig, SessionStore, StorageError, StorageUnavailable, Stored, Unreadable
 from sessioncore.codec._codec import NO_DETAILS
 from sessioncore.codec._record import Record, encode_record
 from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
 from sessioncore.session._lifecycle import Action
-from sessioncore.storage import AnswersNow, Call, Clears, KeyTaken, LoadsMany, Opens, Purges, SpreadsKeys, Watches
+from sessioncore.storage import AnswersNow, Clears, KeyTaken, LoadsMany, Moved, Opens, Purges, SpreadsKeys, Watches
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +38,7 @@ class Wrong(SpyStorage):
 class WrongAtOnce(Wrong):
     capabilities: ClassVar[frozenset[type]] = Wrong.capabilities - {LoadsMany} | {AnswersNow}
 
-    def answer_now(self, call: Call) -> Any:
+    def answer_now(self, call: object) -> Any:
         return self.given
 
 

@@ -9,16 +9,7 @@ from tests.kit import Lab, Work, destroy, login, mutate, read, regenerate, reset
 from tests.stores import AlternatingStorage, SpyStorage, SuspendingStorage
 from tests.views import PlainView
 
-from sessioncore import (
-    CrossSiteRequest,
-    MemoryStorage,
-    OwnerLimitReached,
-    RequestView,
-    Session,
-    SessionConfig,
-    SessionError,
-    SessionStore,
-)
+from sessioncore import CrossSiteRequest, OwnerLimitReached, RequestView, Session, SessionError, SessionStore
 from sessioncore.http._ids import handle_of
 
 pytestmark = pytest.mark.anyio
@@ -176,7 +167,7 @@ async def test_the_store_pattern_refuses_as_well(lab: Lab) -> None:
 
 
 async def test_each_refused_origin_is_one_warning_and_eight_at_most(caplog: pytest.LogCaptureFixture) -> None:
-    store = SessionStore(SessionConfig(storage=MemoryStorage()))
+    store = SessionStore()
     with caplog.at_level(logging.WARNING, "sessioncore"):
         for number in range(20):
             for _ in range(3):

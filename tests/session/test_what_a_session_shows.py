@@ -14,15 +14,7 @@ import pytest
 from tests.kit import Lab
 from tests.views import PlainView, as_shown
 
-from sessioncore import (
-    ConfigError,
-    RequestView,
-    Session,
-    SessionError,
-    SessionNotLoaded,
-    StorageUnavailable,
-    UnregisteredType,
-)
+from sessioncore import ConfigError, Session, SessionError, SessionNotLoaded, StorageUnavailable, UnregisteredType
 
 pytestmark = pytest.mark.anyio
 
@@ -117,8 +109,8 @@ async def test_a_session_that_is_not_loaded_says_how_to_load_it() -> None:
 
 
 async def test_a_session_that_was_not_loaded_or_was_skipped_raises_at_each_use_also_after_its_request() -> None:
-    def skip(view: RequestView) -> bool:
-        return view.path == "/health"
+    def skip(view: Any) -> bool:
+        return bool(view.path == "/health")
 
     lab = Lab(skip=skip)
     await lab.begin()

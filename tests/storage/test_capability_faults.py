@@ -12,23 +12,8 @@ from tests.storage.fault_rig import breaks, broken_by, caught, check_named
 from tests.storage.rigs import ONE_LOOP, manual_rig
 from tests.storage.seven_calls import Row, ServerStorage, seven_call_rig
 
-from sessioncore import MemoryStorage, StorageError, StorageUnavailable
-from sessioncore.storage import (
-    LATER,
-    Call,
-    Create,
-    KeyTaken,
-    Later,
-    Move,
-    Moved,
-    Opens,
-    Purges,
-    Replace,
-    Reply,
-    SpreadsKeys,
-    Stored,
-    Unreadable,
-)
+from sessioncore import MemoryStorage, Moved, StorageError, StorageUnavailable, Stored, Unreadable
+from sessioncore.storage import LATER, Call, Create, KeyTaken, Later, Move, Opens, Purges, Replace, Reply, SpreadsKeys
 from sessioncore.testing import ManualClock, NotApplicable, Rig
 
 pytestmark = [pytest.mark.anyio, ONE_LOOP]

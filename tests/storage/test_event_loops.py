@@ -21,18 +21,8 @@ from tests.numbers import scaled
 from tests.storage.postgres_rigs import backends, new_table
 from tests.threads import Work, in_threads, on_asyncio
 
-from sessioncore import (
-    ConfigError,
-    MemoryStorage,
-    SessionConfig,
-    SessionGone,
-    SessionNotFound,
-    SessionStore,
-    SQLiteStorage,
-    Storage,
-    StorageUnavailable,
-)
-from sessioncore.storage import Stored
+from sessioncore import ConfigError, SessionConfig, SessionGone, SessionNotFound, SessionStore, StorageUnavailable
+from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage, Stored
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.storage.redis import NearCache, RedisStorage
 from sessioncore.storage.redis._errors import ConnectionLost

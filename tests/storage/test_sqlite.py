@@ -18,17 +18,8 @@ from anyio.lowlevel import checkpoint
 from tests.numbers import scaled
 from tests.storage.rigs import ONE_LOOP
 
-from sessioncore import (
-    ConfigError,
-    SessionConfig,
-    SessionNotFound,
-    SessionStore,
-    StorageError,
-    StorageUnavailable,
-    Stored,
-    Unreadable,
-)
-from sessioncore.storage import SQLiteStorage, WritesRefused
+from sessioncore import ConfigError, SessionConfig, SessionNotFound, SessionStore, StorageError, StorageUnavailable
+from sessioncore.storage import SQLiteStorage, Stored, Unreadable, WritesRefused
 from sessioncore.storage.sqlite._batch_runs import run_writes
 from sessioncore.storage.sqlite._batching import QueuedCall
 from sessioncore.testing import ManualClock

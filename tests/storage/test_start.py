@@ -20,19 +20,9 @@ from tests.forks import forking
 from tests.processes import ENVIRONMENT
 from tests.stores import CHECK, SpyStorage
 
-from sessioncore import (
-    MemoryStorage,
-    SessionConfig,
-    SessionEvent,
-    SessionStore,
-    SQLiteStorage,
-    Storage,
-    StorageError,
-    StorageUnavailable,
-    storage_from_url,
-)
+from sessioncore import SessionConfig, SessionEvent, SessionStore, StorageError, StorageUnavailable, storage_from_url
 from sessioncore.concurrency._event_loops import event_loop
-from sessioncore.storage import PROBE_SUFFIX, Opens, WritesRefused
+from sessioncore.storage import PROBE_SUFFIX, MemoryStorage, Opens, SQLiteStorage, Storage, WritesRefused
 from sessioncore.testing import FailingStorage
 
 pytestmark = pytest.mark.anyio
