@@ -76,8 +76,7 @@ async def test_a_late_request_reads_as_fresh_and_its_writes_are_dropped(site: Si
     await session.regenerate()
     with pytest.raises(SessionGone):
         await session.save()
-    assert await exchange.commit(200) == []
-    await exchange.finish()
+    assert await site.visitor.leave(exchange) == []
     assert "create" not in site.calls, "only the browser's first session was ever created"
     assert await site.data(new) == {"cart": ["tea"]}
     assert await site.store.sessions_of("mallory") == []
@@ -116,10 +115,9 @@ async def test_a_second_login_with_the_old_id_makes_a_session_of_its_own(site: S
     late.session["theme"] = "dark"
     late.session.mutate("visits", lambda visits: visits + 1, default=0)
     await late.session.login("ada")
-    headers = await late.commit(200)
+    [(name, line)] = await late.commit(200)
     second = late.session.id
-    assert [name for name, _ in headers] == ["set-cookie"]
-    assert second in headers[0][1]
+    assert (name, second in line) == ("set-cookie", True)
     assert second not in {old, first}
     assert dict(late.session) == {"theme": "dark", "visits": 1}
     await late.finish()
@@ -144,12 +142,10 @@ async def test_a_visitor_who_never_saw_the_login_is_anonymous_until_the_next_one
     reading = await site.late(old)
     reading.session["seen"] = (reading.session.owner, dict(reading.session))
     assert reading.session["seen"] == (None, {})
-    assert await reading.commit(200) == []
-    await reading.finish()
+    assert await site.visitor.leave(reading) == []
     second = await site.late(old)
     await second.session.login("ada")
-    [(name, line)] = await second.commit(200)
-    await second.finish()
+    [(name, line)] = await site.visitor.leave(second)
     assert (name, line.startswith(f"{COOKIE}={second.session.id};")) == ("set-cookie", True)
     assert (await site.kept(second.session.id)).owner == "ada"
 
@@ -183,10 +179,8 @@ async def test_a_logout_with_an_old_id_ends_the_session_where_it_is(site: Site, 
     late = late or await site.late(old)
     assert (late.session.id == old) is loaded_before
     await getattr(late.session, verb)()
-    headers = await late.commit(200)
-    assert [name for name, _ in headers] == ["set-cookie"], "the cookie with the old ID is cleared"
-    assert "Max-Age=0" in headers[0][1]
-    await late.finish()
+    [(name, line)] = await site.visitor.leave(late)
+    assert (name, "Max-Age=0" in line) == ("set-cookie", True), "the cookie with the old ID is cleared"
     assert "destroyed" in site.kinds()
     assert await site.ended(old, middle, new)
 
@@ -221,8 +215,7 @@ async def test_a_stale_cookie_does_not_hide_a_live_header_and_is_not_hidden_by_o
     session = await obtain(exchange)
     assert dict(session) == {"cart": ["tea"]}
     session["seen"] = True
-    await exchange.commit(200)
-    await exchange.finish()
+    await site.visitor.leave(exchange)
     assert await site.data(new) == {"cart": ["tea"], "seen": True}
     await site.storage.inner.create(f"session:{handle_of('d' * 43)}", b"damaged", 60)
     exchange = site.store.exchange(PlainView([f"{COOKIE}={old}".encode()], [("X-Session", "d" * 43)]))
@@ -279,8 +272,7 @@ async def test_a_login_over_the_limit_by_an_old_id_is_undone_without_a_trace() -
 
     site.storage.before["move"] = site.log_in
     with pytest.raises(Exception, match="max_sessions_per_owner"):
-        await late.commit(200)
-    await late.finish()
+        await site.visitor.leave(late)
     assert len(await site.store.sessions_of("ada")) == 1
     assert await site.data(site.visitor.sid or "") == {"cart": ["tea"]}
 
@@ -291,8 +283,7 @@ async def test_what_a_request_with_two_ids_writes_is_dropped_and_a_logout_clears
     assert site.kinds() == ["ambiguous"]
     assert dict(exchange.session) == {}
     exchange.session["seen"] = True
-    assert await exchange.commit(200) == []
-    await exchange.finish()
+    assert await site.visitor.leave(exchange) == []
     exchange = await site.late(first, second)
     exchange.session["theme"] = "dark"
     await exchange.session.login("ada")
@@ -315,8 +306,7 @@ async def test_a_login_of_another_task_is_kept_when_this_ones_write_finds_the_re
         await late.session.login("grace")
 
     site.storage.before["replace"] = log_in_meanwhile
-    headers = await late.commit(200)
-    assert [name for name, _ in headers] == ["set-cookie"]
+    assert [name for name, _ in await late.commit(200)] == ["set-cookie"]
     assert dict(late.session) == {"seen": True}
     await late.finish()
     assert len(await site.store.sessions_of("grace")) == 1

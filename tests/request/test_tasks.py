@@ -41,8 +41,7 @@ async def test_tasks_of_a_request_load_once_and_get_one_session_or_each_the_erro
                 group.start_soon(task, load)
             group.start_soon(task)
     assert down or lab.calls == ["load"]
-    await exchange.commit(200)
-    await exchange.finish()
+    await lab.visitor.leave(exchange)
     assert await lab.data() == {"n": 0 if down else 3}
 
 

@@ -11,9 +11,9 @@ import anyio
 import pytest
 from servers.postgres_server import PostgresServer
 from servers.redis_server import Server
+from tests.kit import Lab
 from tests.storage.postgres_rigs import new_table
 from tests.storage.rigs import KINDS, ONE_LOOP
-from tests.stores import SpyStorage
 from tests.tcp_proxy import proxy_to
 from tests.views import Visitor
 
@@ -196,30 +196,25 @@ async def test_keep_follows_a_session_that_moved(tmp_path: Path) -> None:
         assert await is_live(store, visitor.sid)
 
 
-async def test_one_event_gives_the_number_for_a_batch_that_was_live_in_part() -> None:
-    storage = SpyStorage()
-    events: list[SessionEvent] = []
-    store = SessionStore(SessionConfig(storage=storage, on_event=events.append))
-    sids = await fill(store, "ada", 50)
-    events.clear()
+async def test_one_event_gives_the_number_for_a_batch_that_was_live_in_part(lab: Lab) -> None:
+    sids = await fill(lab.store, "ada", 50)
+    lab.forget()
 
     async def another_logout() -> None:
-        storage.before.clear()
-        await store.delete(sids[7])
+        lab.storage.before.clear()
+        await lab.store.delete(sids[7])
 
-    storage.before["delete"] = another_logout
-    assert await store.revoke_all("ada") == 49
-    [logout, revoked] = events
+    lab.storage.before["delete"] = another_logout
+    assert await lab.store.revoke_all("ada") == 49
+    [logout, revoked] = lab.events
     assert logout.kind is EventKind.DESTROYED
     assert (revoked.kind, revoked.handle, revoked.owner) == (EventKind.REVOKED, None, "ada")
     assert revoked.detail == "49 of 50 sessions; others had ended meanwhile"
 
 
-async def test_a_batch_that_fails_is_an_error_and_calling_again_ends_the_rest() -> None:
-    storage = SpyStorage()
-    store = SessionStore(SessionConfig(storage=storage))
-    sids = await fill(store, "ada", 1100)
-    with storage.fail("delete", times=1), pytest.raises(StorageUnavailable):
-        await store.revoke_all("ada")
-    assert await store.revoke_all("ada") == 1100
-    assert not await is_live(store, sids[0])
+async def test_a_batch_that_fails_is_an_error_and_calling_again_ends_the_rest(lab: Lab) -> None:
+    sids = await fill(lab.store, "ada", 1100)
+    with lab.storage.fail("delete", times=1), pytest.raises(StorageUnavailable):
+        await lab.store.revoke_all("ada")
+    assert await lab.store.revoke_all("ada") == 1100
+    assert not await is_live(lab.store, sids[0])

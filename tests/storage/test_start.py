@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import pytest
 from tests.forks import forking
+from tests.kit import Lab
 from tests.processes import ENVIRONMENT
 from tests.stores import CHECK, SpyStorage
 
@@ -80,13 +81,10 @@ async def test_a_storage_in_this_process_is_not_probed_and_evicts_nobody() -> No
 
 
 @pytest.mark.parametrize("call", [call for call in CHECK if call != "check"])
-async def test_each_call_that_fails_fails_the_check_and_is_an_event(call: str) -> None:
-    storage = SpyStorage()
-    events: list[SessionEvent] = []
-    store = store_on(storage, on_event=events.append)
-    with storage.fail(call, error=StorageError("a right is missing")), pytest.raises(StorageError, match="a right"):
-        await store.check()
-    assert [event.detail for event in events] == [f"{call}: StorageError"]
+async def test_each_call_that_fails_fails_the_check_and_is_an_event(call: str, lab: Lab) -> None:
+    with lab.storage.fail(call, error=StorageError("a right is missing")), pytest.raises(StorageError, match="a right"):
+        await lab.store.check()
+    assert [event.detail for event in lab.events] == [f"{call}: StorageError"]
 
 
 class Forgetful(SpyStorage):
@@ -117,12 +115,10 @@ async def test_a_storage_that_confirms_and_does_not_keep_is_found_out(lost: str)
         await store_on(storage).check()
 
 
-async def test_the_lists_leave_the_probe_out() -> None:
-    storage = SpyStorage()
-    store = store_on(storage)
-    await store.create({"n": 1}, owner="ada")
-    await storage.create(f"session:0{PROBE_SUFFIX}", b"", 60, owner="session:ada")
-    assert len(await store.sessions_of("ada")) == 1
+async def test_the_lists_leave_the_probe_out(lab: Lab) -> None:
+    await lab.store.create({"n": 1}, owner="ada")
+    await lab.storage.create(f"session:0{PROBE_SUFFIX}", b"", 60, owner="session:ada")
+    assert len(await lab.store.sessions_of("ada")) == 1
 
 
 # -- start
@@ -145,13 +141,12 @@ async def test_start_only_logs_what_check_raises_of_a_storage_without_writes(cap
 
 @pytest.mark.parametrize("error", [StorageUnavailable("away"), StorageError("no right"), OSError("no route")])
 @pytest.mark.parametrize("call", ["open", "check", "replace"])
-async def test_any_other_error_stops_the_start_and_closes_the_storage(call: str, error: Exception) -> None:
-    storage, events = SpyStorage(), list[SessionEvent]()
-    with storage.fail(call, error=error), pytest.raises(StorageError) as caught:
-        await store_on(storage, on_event=events.append).start()
-    assert storage.calls[-1] == "aclose"
+async def test_any_other_error_stops_the_start_and_closes_the_storage(call: str, error: Exception, lab: Lab) -> None:
+    with lab.storage.fail(call, error=error), pytest.raises(StorageError) as caught:
+        await lab.store.start()
+    assert lab.calls[-1] == "aclose"
     assert error in (caught.value, caught.value.__cause__)
-    assert [event.detail for event in events] == [f"{call}: {type(error).__name__}"]
+    assert [event.detail for event in lab.events] == [f"{call}: {type(error).__name__}"]
 
 
 def closings(storage: SpyStorage) -> int:

@@ -137,20 +137,6 @@ async def test_sqlite_asks_an_unchanged_file_once_and_compares_after_any_change(
 # -- what goes wrong
 
 
-async def test_sqlite_reports_what_happened_while_the_file_was_closed(tmp_path: Path) -> None:
-    storage, other = SQLiteStorage(tmp_path / "sessions.db"), SQLiteStorage(tmp_path / "sessions.db")
-    told: list[str] = []
-    await other.create("a", b"data", 1000)
-    await storage.watch(["a"], told.append)
-    await storage.confirm()
-    await storage.aclose()
-    await other.delete("a")
-    await storage.confirm()  # opens the file again
-    assert told == ["a"]
-    for each in (storage, other):
-        await each.aclose()
-
-
 async def test_a_silent_server_is_unavailable_and_what_happened_meanwhile_is_reported(postgres: PostgresServer) -> None:
     told: list[str] = []
     async with proxy_to(postgres.port) as proxy, opened(postgres.dsn()) as other:
@@ -172,11 +158,13 @@ async def test_a_silent_server_is_unavailable_and_what_happened_meanwhile_is_rep
             assert told == ["a"]
 
 
-async def test_a_file_that_is_gone_is_unavailable_and_one_that_was_opened_anew_is_compared(tmp_path: Path) -> None:
+async def test_a_file_that_is_gone_is_unavailable_and_what_happened_while_it_was_closed_is_reported(
+    tmp_path: Path,
+) -> None:
     path, told = tmp_path / "sessions.db", list[str]()
     storage, other = SQLiteStorage(path), SQLiteStorage(path)
     for key in "ab":
-        await storage.create(key, b"data", 1000)
+        await other.create(key, b"data", 1000)
     await storage.watch(["a", "b"], told.append)
     await storage.confirm()
     aside = path.rename(tmp_path / "aside.db")
@@ -191,7 +179,7 @@ async def test_a_file_that_is_gone_is_unavailable_and_one_that_was_opened_anew_i
     assert told == ["a"]
     await storage.aclose()
     await other.delete("b")
-    await storage.confirm()
+    await storage.confirm()  # opens the file again
     assert told == ["a", "b"]
     for each in (storage, other):
         await each.aclose()

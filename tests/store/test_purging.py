@@ -9,40 +9,35 @@ from typing import Any
 import anyio
 import pytest
 from tests.forks import forking
-from tests.kit import BOTH_LOOPS
+from tests.kit import BOTH_LOOPS, Lab
 from tests.stores import SpyStorage
 from tests.turns import comes_true
 
-from sessioncore import ConfigError, EventKind, SessionConfig, SessionEvent, SessionStore, SQLiteStorage
+from sessioncore import ConfigError, SessionConfig, SessionStore, SQLiteStorage
 
 pytestmark = pytest.mark.anyio
 
 SHORT = timedelta(milliseconds=1)
 
 
-async def test_an_outage_is_an_event_and_logged_once_like_its_end(caplog: pytest.LogCaptureFixture) -> None:
-    storage = SpyStorage()
-    events: list[SessionEvent] = []
-    store = SessionStore(SessionConfig(storage=storage, on_event=events.append))
-    fault = storage.fail("purge_expired", times=3)
-    async with store.purge_every(SHORT):
-        await comes_true(lambda: len(storage.done) >= 2)
+async def test_an_outage_is_an_event_and_logged_once_like_its_end(caplog: pytest.LogCaptureFixture, lab: Lab) -> None:
+    fault = lab.storage.fail("purge_expired", times=3)
+    async with lab.store.purge_every(SHORT):
+        await comes_true(lambda: len(lab.storage.done) >= 2)
     assert fault.entered.is_set()
-    assert [(event.kind, event.detail) for event in events] == [
-        (EventKind.STORAGE_ERROR, "purge_expired: StorageUnavailable")
-    ] * 3
+    assert [event.detail for event in lab.events] == ["purge_expired: StorageUnavailable"] * 3
+    assert lab.kinds() == ["storage_error"] * 3
     [record, recovery] = caplog.records
     assert record.getMessage().startswith("expired records could not be removed: ")
     assert record.exc_info is not None
     assert recovery.getMessage() == "the storage works again; failures until now: 3"
 
 
-async def test_the_first_purge_does_not_come_at_once() -> None:
+async def test_the_first_purge_does_not_come_at_once(lab: Lab) -> None:
     """Processes that start together must not purge together."""
-    storage = SpyStorage()
-    async with SessionStore(SessionConfig(storage=storage)).purge_every(timedelta(hours=1000)):
+    async with lab.store.purge_every(timedelta(hours=1000)):
         await anyio.sleep(0.01)
-    assert storage.calls == []
+    assert lab.calls == []
 
 
 async def test_what_the_block_raises_comes_out_as_it_is_and_cancelling_it_ends_it_after_the_purge() -> None:
