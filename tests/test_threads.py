@@ -1,195 +1,201 @@
-"""What several threads do with one object at the same time, whatever the moment at which one overtakes the other."""
+"""What two threads do with one object at the same time, whatever the moment at which one overtakes the other."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import make_dataclass
 from functools import partial
+from itertools import count
 from time import time
 from typing import Any, cast
 
 import pytest
-from tests.threads import overtaken
+from tests.models import Item
+from tests.threads import Call, overtake
 
 from sessioncore import ConfigError, MemoryStorage, SessionConfig, SessionStore, StorageUnavailable
 from sessioncore._storage_calls import Create, Delete, Load, Replace
 from sessioncore._warnings import Warnings
 from sessioncore._watchers import Watchers
-from sessioncore.codec._registry import Registry
+from sessioncore.codec._codec import Codec
 from sessioncore.http._cross_site import MAX_LOGGED_ORIGINS, CrossSite, RefusedOrigins
 from sessioncore.persistence._health import Health
 from sessioncore.storage import Opens, Stored
+from sessioncore.storage._per_loop import PerLoop
 from sessioncore.storage.redis import NearCache, RedisStorage
 from sessioncore.storage.sqlite._file_changes import FileChanges
 from sessioncore.storage.sqlite._records import Records
 from sessioncore.testing import ManualClock
 
-
-def refuse(origins: RefusedOrigins, *names: object) -> None:
-    for name in names:
-        origins.log(CrossSite("POST", f"https://{name}.example", compared=False, withheld=False))
+Calls = tuple[Call, Call, Call]
 
 
-def fail(health: Health) -> None:
-    health.failed(StorageUnavailable("it is away"))
-    health.report("a request", StorageUnavailable("it is away"))
+def refuse() -> Call:
+    origins, numbers = RefusedOrigins(), count()
+
+    def refuse_another() -> None:
+        origins.log(CrossSite("POST", f"https://{next(numbers)}.example", compared=False, withheld=False))
+
+    for _ in range(MAX_LOGGED_ORIGINS - 1):
+        refuse_another()
+    return refuse_another
 
 
 @pytest.mark.parametrize(
-    "work",
+    ("new", "times"),
     [
-        lambda: partial(Warnings().warn, "w"),
-        lambda: partial(refuse, RefusedOrigins(), 1),
-        lambda: partial(fail, Health(5.0)),
+        (lambda: partial(Warnings().warn, "it is weak"), 1),
+        (lambda: partial(Health(5.0).report, "a request", StorageUnavailable("it is away")), 1),
+        (refuse, MAX_LOGGED_ORIGINS),
     ],
-    ids=["warning", "origin", "outage"],
 )
-def test_what_is_logged_once_is_logged_once_in_two_threads(
-    work: Callable[[], Callable[[], object]], caplog: pytest.LogCaptureFixture
-) -> None:
-    for _ in overtaken(lambda: (work(),) * 2, "src/sessioncore"):
-        assert len(caplog.messages) == 1
+def test_nothing_is_logged_too_often(new: Callable[[], Call], times: int, caplog: pytest.LogCaptureFixture) -> None:
+    def begin() -> Calls:
         caplog.clear()
+        work = new()
+        return work, work, lambda: len(caplog.messages)
+
+    overtake(begin, "src/sessioncore", times)
 
 
-def test_two_threads_do_not_exceed_the_number_of_logged_origins(caplog: pytest.LogCaptureFixture) -> None:
-    def begin() -> Sequence[Callable[[], object]]:
-        origins = RefusedOrigins()
-        refuse(origins, *range(MAX_LOGGED_ORIGINS - 1))
-        return partial(refuse, origins, "a", "c"), partial(refuse, origins, "b")
+def test_a_change_of_a_record_that_a_thread_begins_to_watch_is_reported() -> None:
+    def begin() -> Calls:
+        told, changes, file = list[str](), FileChanges(Records(time)), {"a": 1, "b": 1}
 
-    for _ in overtaken(begin, "_cross_site"):
-        assert len(caplog.messages) == MAX_LOGGED_ORIGINS
-        assert sum("Further origins" in text for text in caplog.messages) == 1
-        caplog.clear()
-
-
-def test_no_change_is_missed_of_a_record_that_a_thread_begins_to_watch() -> None:
-    told, confirm = list[str](), list[Callable[[], object]]()
-
-    def begin() -> Sequence[Callable[[], object]]:
-        told.clear()
-        changes, file = FileChanges(Records(time)), {"a": 1, "b": 1}
-
-        def watch(key: str) -> None:
+        def watch(key: str, later: int) -> None:
             changes.add([key], told.append)
             changes.note_answers([key], [Stored(b"", file[key], 1.0)])
-
-        def watch_and_change() -> None:
-            watch("b")
-            file["b"] = 2
+            file[key] = later
 
         async def read(_: object, *keys: object) -> Any:
             return dict(file) if keys else tuple(file.values())
 
-        watch("a")
-        confirm[:] = [lambda: asyncio.run(changes.confirm(read))]
-        return *confirm, watch_and_change
+        def confirm() -> list[str]:
+            asyncio.run(changes.confirm(read))
+            return told
 
-    for _ in overtaken(begin, "_file_changes"):
-        confirm[0]()
-        assert told == ["b"]
+        watch("a", 1)
+        return confirm, partial(watch, "b", 2), confirm
 
-
-class Closable(MemoryStorage):
-    capabilities = MemoryStorage.capabilities | {Opens}
-    closed = False
-
-    async def aclose(self) -> None:
-        self.closed = True
+    overtake(begin, "_file_changes", ["b"])
 
 
-def test_a_loop_that_leaves_one_of_its_blocks_is_not_closed_out_by_another_loop() -> None:
+def test_a_watch_that_begins_while_its_key_is_reported_gets_the_report() -> None:
+    def begin() -> Calls:
+        told, watchers = list[int](), Watchers()
+        watchers.add(["k"], lambda _: told.append(1))
+        notify = partial(watchers.notify, "k")
+        return partial(watchers.add, ["k"], lambda _: told.append(2)), notify, lambda: notify() or sorted(told)
+
+    overtake(begin, "_watchers", [1, 2])
+
+
+def test_a_loop_that_ends_one_of_its_blocks_keeps_the_storage_open() -> None:
+    class Closable(MemoryStorage):
+        capabilities = MemoryStorage.capabilities | {Opens}
+        closed = False
+
+        async def aclose(self) -> None:
+            self.closed = True
+
     storage, runner = Closable(), asyncio.Runner()
     store = SessionStore(SessionConfig(storage=storage))
 
-    async def pass_through() -> None:
+    async def open_and_close() -> None:
         async with store:
             pass
 
-    def begin() -> Sequence[Callable[[], object]]:
+    def begin() -> Calls:
         runner.run(store.__aenter__())
-        return lambda: runner.run(store.__aexit__()), lambda: asyncio.run(pass_through())
+        return lambda: runner.run(store.__aexit__()), lambda: asyncio.run(open_and_close()), lambda: storage.closed
 
     runner.run(store.__aenter__())
-    for _ in overtaken(begin, "_opening"):
-        assert not storage.closed
+    overtake(begin, "_opening", False)
     runner.close()
 
 
-def test_of_two_threads_one_takes_the_name_of_a_type() -> None:
-    refused, kinds = list[str](), [make_dataclass("A", []), make_dataclass("B", [])]
+class Connection:
+    open = False
 
-    def register(registry: Registry, kind: type) -> None:
-        try:
-            registry.register(kind, name="shop")
-        except ConfigError as exc:
-            refused.append(str(exc))
+    async def aclose(self) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self.open = False
 
-    for _ in overtaken(
-        lambda: [partial(register, registry, kind) for registry in [Registry()] for kind in kinds], "_registry"
-    ):
-        assert ["already taken" in text for text in refused] == [True]
-        refused.clear()
+
+def test_what_a_loop_has_opened_is_closed_if_it_ends_while_all_is_closed() -> None:
+    def begin() -> Calls:
+        one = Connection()
+        per_loop = PerLoop(lambda: one, Connection.aclose, storage="S", driver="d")
+
+        async def connect() -> None:
+            with suppress(StorageUnavailable):  # all is closed already
+                per_loop.here().open = True
+
+        close = partial(per_loop.close, seconds=1)
+        return lambda: asyncio.run(connect()), lambda: asyncio.run(close()), lambda: one.open
+
+    overtake(begin, "asyncio/runners", False)
+
+
+def test_of_two_classes_one_takes_the_name() -> None:
+    def begin() -> Calls:
+        registry, taken = Codec().registry, list[str]()
+
+        def register(name: str) -> None:
+            with suppress(ConfigError):
+                registry.register(make_dataclass(name, []), name="shop")
+                taken.append(name)
+
+        return partial(register, "A"), partial(register, "B"), lambda: len(taken)
+
+    overtake(begin, "_registry", 1)
+
+
+def test_a_key_that_is_used_while_its_type_is_registered_has_all_of_its_classes() -> None:
+    order: Any = make_dataclass("Order", [("item", Item)])
+
+    def begin() -> Calls:
+        codec, encoded = Codec(), list[object]()
+
+        def register_and_encode() -> None:
+            codec.registry.register_annotation(order)
+            encoded.append(codec.encode("k", order(Item("a"))))
+
+        return partial(codec.registry.register_annotation, order), register_and_encode, lambda: len(encoded)
+
+    overtake(begin, "_registry", 1)
 
 
 def test_a_purge_does_not_count_what_another_thread_ends() -> None:
-    counted, clock = list[int](), ManualClock()
+    clock = ManualClock()
 
-    def begin() -> Sequence[Callable[[], object]]:
-        storage = MemoryStorage(clock=clock)
-        for key in ("expired", "live"):
-            storage.answer_now(Create(key, b"", 1 if key == "expired" else 1000, None))
+    def begin() -> Calls:
+        storage, counted = MemoryStorage(clock=clock), list[int]()
+        assert storage.answer_now(Create("live", b"", 1000, None)) != storage.answer_now(Create("old", b"", 1, None))
         clock.advance(2)
+        end = partial(storage.answer_now, Delete(("live",)))
+        return lambda: counted.append(asyncio.run(storage.purge_expired())), end, lambda: counted
 
-        async def purge() -> None:
-            counted.append(await storage.purge_expired())
-
-        return lambda: asyncio.run(purge()), lambda: storage.answer_now(Delete(("live",)))
-
-    for _ in overtaken(begin, "storage/memory"):
-        assert counted.pop() == 1
-
-
-def test_what_the_near_caches_of_two_threads_count_is_added_up() -> None:
-    storages = list[RedisStorage]()
-
-    async def miss() -> None:
-        near = storages[-1]._loops.here().near  # pyright: ignore[reportPrivateUsage]
-        assert near is not None
-        near.cache.begin_fill("k")
-
-    def begin() -> Sequence[Callable[[], object]]:
-        storages.append(RedisStorage.from_url("redis://127.0.0.1:1", near_cache=NearCache()))
-        return [lambda: asyncio.run(miss())] * 2
-
-    for _ in overtaken(begin, "near/_cache"):
-        assert storages[-1].near_cache_stats().misses == 2
+    overtake(begin, "storage/memory", [1])
 
 
 def test_no_thread_finds_a_record_that_another_one_is_writing() -> None:
-    ended = list[object]()
+    def begin() -> Calls:
+        ended, call = list[object](), MemoryStorage().answer_now
+        replace = Replace("k", b"new", 1000, cast("int", call(Create("k", b"old", 1000, "u"))), "v")
+        return partial(call, replace), lambda: ended.extend([call(Delete(("k",))), call(Load("k"))]), lambda: ended
 
-    def begin() -> Sequence[Callable[[], object]]:
-        call = MemoryStorage().answer_now
-        version = cast("int", call(Create("k", b"old", 1000, "u")))
-        replace, delete, load = Replace("k", b"new", 1000, version, "v"), Delete(("k",)), Load("k")
-        return partial(call, replace), lambda: ended.extend([call(delete), call(load)])
-
-    for _ in overtaken(begin, "_table"):
-        assert ended == [1, None]
-        ended.clear()
+    overtake(begin, "_table", [1, None])
 
 
-def test_a_watch_that_begins_while_another_thread_reports_its_key_gets_the_report() -> None:
-    told, again = list[str](), list[Callable[[], object]]()
+def test_what_the_near_caches_of_two_threads_count_is_added_up() -> None:
+    def begin() -> Calls:
+        storage: Any = RedisStorage.from_url("redis://127.0.0.1:1", near_cache=NearCache())
 
-    def begin() -> Sequence[Callable[[], object]]:
-        watchers = Watchers()
-        watchers.add(["k"], lambda _: told.append("first"))
-        again.append(partial(watchers.notify, "k"))
-        return partial(watchers.add, ["k"], lambda _: told.append("second")), again[-1]
+        async def miss() -> None:
+            storage._loops.here().near.cache.begin_fill("k")
 
-    for _ in overtaken(begin, "_watchers"):
-        again.pop()()
-        assert sorted(told) == ["first", "second"]
-        told.clear()
+        return lambda: asyncio.run(miss()), lambda: asyncio.run(miss()), lambda: storage.near_cache_stats().misses
+
+    overtake(begin, "near/_cache", 2)

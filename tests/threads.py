@@ -1,15 +1,16 @@
-"""Threads of one process: event loops in several of them, and one that overtakes another at each instruction."""
+"""Threads of one process: event loops in several of them, and one that overtakes another before each instruction."""
 
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import count
 from types import FrameType
 from typing import Any
 
-__all__ = ["Work", "in_threads", "on_asyncio", "overtaken"]
+__all__ = ["Call", "Work", "in_threads", "on_asyncio", "overtake"]
 
+Call = Callable[[], object]
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -39,22 +40,24 @@ def in_threads(works: Sequence[Work], runs: Sequence[Callable[[Work], Any]] = (o
         raise error
 
 
-def overtaken(begin: Callable[[], Sequence[Callable[[], object]]], code: str) -> Iterator[None]:
-    """Let `begin` return two calls; have the first one overtaken by the second, and yield when both have ended.
+def overtake(
+    begin: Callable[[], tuple[Callable[[], object], Callable[[], object], Callable[[], object]]],
+    code: str,
+    expected: Any,
+) -> None:
+    """Let `begin` return two calls, and what to compare with `expected` when both have ended.
 
     The second call runs in a thread, to its end unless it has to wait for the first one. It begins before the first
-    instruction of the first call in the files whose names contain `code`, the next time before the second one, and so
-    on, so that it meets every state in which another thread can find the program.
+    instruction of the first call in files whose names contain `code`, then before the second one, and so on.
     """
     for number in count(1):
-        first, second = begin()
-        if not _overtaken_at(number, first, second, code):
+        first, second, observe = begin()
+        if not _overtaken_at(number, first, threading.Thread(target=second), code):
             return
-        yield
+        assert observe() == expected, f"overtaken before instruction {number}"
 
 
-def _overtaken_at(number: int, first: Callable[[], object], second: Callable[[], object], code: str) -> bool:
-    thread = threading.Thread(target=second)
+def _overtaken_at(number: int, first: Call, thread: threading.Thread, code: str) -> bool:
     left = number
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -74,7 +77,6 @@ def _overtaken_at(number: int, first: Callable[[], object], second: Callable[[],
         first()
     finally:
         sys.settrace(former)
-    if left > 0:
-        return False
-    thread.join()
-    return True
+    if thread.ident:
+        thread.join()
+    return left <= 0

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import enum
-import threading
 from decimal import Decimal
 from itertools import permutations
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
@@ -374,27 +373,3 @@ def test_annotations_that_cannot_be_resolved_or_need_encode_and_decode_register_
     assert through(codec, vague(1)) == vague(1)
     with pytest.raises(UnregisteredType):
         codec.encode("k", Secretive("a", 1))
-
-
-began, may_end = threading.Event(), threading.Event()
-
-
-def slowly(kind: type) -> type:
-    """Behave like an annotation whose module takes long to import."""
-    began.set()
-    may_end.wait(10)
-    return kind
-
-
-def test_a_key_that_is_used_while_another_thread_registers_its_type_has_all_of_its_classes() -> None:
-    codec = Codec()
-    slow: Any = dataclasses.make_dataclass(
-        "Slow", [("part", "slowly(models.Item)")], namespace={"__module__": __name__}
-    )
-    first = threading.Thread(target=codec.registry.register_annotation, args=(slow,))
-    first.start()
-    assert began.wait(10)
-    threading.Timer(0.1, may_end.set).start()
-    codec.registry.register_annotation(slow)
-    assert through(codec, slow(models.Item("a"))) == slow(models.Item("a"))
-    first.join()

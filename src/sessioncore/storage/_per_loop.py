@@ -37,6 +37,8 @@ class PerLoop(Generic[T]):
         self._driver = driver
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None]]] = {}  # with its `_closer`
         self._of_parent: dict[asyncio.AbstractEventLoop, object] = {}  # kept: collecting them might close the parent's
+        # By the `id` of each T. Kept also after `close`: a loop that ends closes no generator that was collected.
+        self._closers: dict[int, tuple[asyncio.AbstractEventLoop, AsyncGenerator[None]]] = {}
         self._current: tuple[asyncio.AbstractEventLoop, T] | None = None  # of `_by_loop`, the one that was used last
         self._mutex = threading.Lock()
         self._closed = False
@@ -139,9 +141,11 @@ class PerLoop(Generic[T]):
                 )
             if loop not in self._by_loop:
                 self._by_loop = {at: one for at, one in self._by_loop.items() if not at.is_closed()}
+                self._closers = {at: kept for at, kept in self._closers.items() if not kept[0].is_closed()}
                 one = self._make()
                 self._by_loop[loop] = one, (closer := self._closer(loop, one))
                 if sys.get_asyncgen_hooks().finalizer is not None:  # else this loop closes no generators
+                    self._closers[id(one)] = loop, closer
                     with suppress(StopIteration):  # it runs as far as its `yield`
                         closer.asend(None).send(None)
             self._current = loop, self._by_loop[loop][0]
@@ -153,6 +157,7 @@ class PerLoop(Generic[T]):
             yield
         finally:
             with self._mutex:
+                self._closers.pop(id(one), None)
                 if (left := self._by_loop.get(loop)) is not None and left[0] is one:
                     del self._by_loop[loop]
                     self._current = None
