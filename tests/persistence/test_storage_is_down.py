@@ -11,15 +11,8 @@ from tests.kit import BOTH_LOOPS, Lab, Work, destroy, login, write
 from tests.stores import PromptStorage, SpyStorage
 from tests.views import PlainView, Visitor
 
-from sessioncore import (
-    ConfigError,
-    EventKind,
-    MemoryStorage,
-    SessionConfig,
-    SessionStore,
-    StorageError,
-    StorageUnavailable,
-)
+from sessioncore import ConfigError, EventKind, SessionConfig, SessionStore, StorageError, StorageUnavailable
+from sessioncore.storage import MemoryStorage
 
 pytestmark = pytest.mark.anyio
 

@@ -106,8 +106,7 @@ async def test_a_refused_session_says_the_same_after_its_request_without_another
     anonymous = lab.store.exchange(forged())
     await anonymous.load()
     assert anonymous.session.get("n") is None
-    await anonymous.commit(200)
-    await anonymous.finish()
+    await lab.visitor.leave(anonymous)
     assert anonymous.session.get("n") is None
     with pytest.raises(CrossSiteRequest):
         await write(anonymous.session)

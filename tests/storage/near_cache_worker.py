@@ -33,21 +33,19 @@ RECORD = struct.Struct("<QQ")
 WRITERS = 8
 
 
-def plant(fault: str) -> None:
-    """Make the cache return records that it must not return."""
-    kept: Any = RecordCache.end_fill
-    looked_up: Any = RecordCache.lookup
+end_fill, lookup = RecordCache.end_fill, RecordCache.lookup
 
-    def keep_overtaken(self: RecordCache, key: str, _: object, stored: Stored | None, sent: float) -> None:
-        kept(self, key, self.begin_fill(key), stored, sent)
 
-    def believe(self: RecordCache, key: str, now: float, _: float) -> Stored | None:
-        found: Stored | None = looked_up(self, key, now, -1.0)
-        return found
+def keep_overtaken(self: RecordCache, key: str, _: object, stored: Stored | None, sent: float) -> None:
+    end_fill(self, key, self.begin_fill(key), stored, sent)
 
-    faults: dict[str, tuple[str, Any]] = {"marker": ("end_fill", keep_overtaken), "proof": ("lookup", believe)}
-    if fault in faults:
-        setattr(RecordCache, *faults[fault])
+
+def believe(self: RecordCache, key: str, now: float, _: float) -> Stored | None:
+    return lookup(self, key, now, -2.0)
+
+
+# What to put into RecordCache so that it returns records that it must not return.
+FAULTS: dict[str, tuple[str, Any]] = {"marker": ("end_fill", keep_overtaken), "proof": ("lookup", believe)}
 
 
 class Worker:
@@ -132,7 +130,8 @@ class Worker:
 
 
 async def main(url: str, log: str, max_stale: str, number: str, of: str, fault: str) -> None:
-    plant(fault)
+    if fault != "none":
+        setattr(RecordCache, *FAULTS[fault])
     worker = Worker(url, log, float(max_stale), int(number), int(of))
     work = [*map(worker.look, range(len(KEYS))), *(worker.change() for _ in range(WRITERS))]
     tasks = [asyncio.create_task(one) for one in work]

@@ -14,6 +14,7 @@ import anyio
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 from servers.postgres_server import PostgresServer, pgbouncer
 from tests.processes import ENVIRONMENT
+from tests.tcp_proxy import Proxy, proxy_to
 from tests.turns import comes_true
 
 from sessioncore._errors import StorageUnavailable
@@ -69,6 +70,15 @@ async def opened(dsn: Any, **options: Any) -> AsyncGenerator[PostgresStorage, No
     async with aclosing(PostgresStorage(dsn, table=options.pop("table", None) or new_table(), **options)) as storage:
         await storage.open()
         yield storage
+
+
+@asynccontextmanager
+async def proxied(server: PostgresServer, **options: Any) -> AsyncGenerator[tuple[PostgresStorage, Proxy], None]:
+    """A storage whose way to the server is a proxy; the DSN ends with the option `query`."""
+    async with proxy_to(server.port) as proxy:
+        dsn = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres{options.pop('query', '')}"
+        async with opened(dsn, **options) as storage:
+            yield storage, proxy
 
 
 @asynccontextmanager

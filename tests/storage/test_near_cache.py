@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.numbers import scaled
+from tests.storage import near_cache_worker
 
 from sessioncore import ConfigError
 from sessioncore.storage import Stored
@@ -130,22 +131,13 @@ def test_no_history_makes_a_hit_older_than_max_stale(max_stale: float) -> None:
     assert sum(run(seed, max_stale).hits for seed in range(scaled(3000))) > 100
 
 
-def keep_overtaken_fills(self: RecordCache, key: str, _: object, stored: Stored | None, sent: float) -> None:
-    end_fill(self, key, self.begin_fill(key), stored, sent)
-
-
-def believe(self: RecordCache, key: str, now: float, _: float) -> Stored | None:
-    return lookup(self, key, now, -2.0)
-
-
 def do_nothing(*_: object) -> None:
     """Do nothing."""
 
 
-end_fill, lookup = RecordCache.end_fill, RecordCache.lookup
 FAULTS: dict[str, tuple[str, Any]] = {
-    "no marker for fills in flight": ("end_fill", keep_overtaken_fills),
-    "no proof of age": ("lookup", believe),
+    "no marker for fills in flight": near_cache_worker.FAULTS["marker"],
+    "no proof of age": near_cache_worker.FAULTS["proof"],
     "a push is lost": ("drop", do_nothing),
     "a lost connection changes nothing": ("empty", do_nothing),
     "what an end does beside its own key is seen late": ("require_new_proof", do_nothing),

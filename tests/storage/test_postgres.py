@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 from servers.postgres_server import PostgresServer
-from tests.storage.postgres_rigs import backends, connection, driver, new_table, opened, table_of
+from tests.storage.postgres_rigs import backends, connection, driver, new_table, opened, proxied, table_of
 from tests.storage.rigs import made
-from tests.tcp_proxy import proxy_to
 
 from sessioncore import Moved
 from sessioncore._errors import ConfigError, StorageError, StorageUnavailable
@@ -28,10 +27,7 @@ async def test_each_call_is_one_statement_and_one_round_trip(
     postgres: PostgresServer, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PGSSLMODE")  # as for users: the connection asks for TLS, and goes on without it
-    async with (
-        proxy_to(postgres.port) as proxy,
-        opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", max_connections=1, **options) as storage,
-    ):
+    async with proxied(postgres, max_connections=1, **options) as (storage, proxy):
 
         async def every_call() -> list[int]:
             trips: list[int] = []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from servers.postgres_server import PostgresServer, postgres_server
 from tests.numbers import FULL
-from tests.storage.postgres_rigs import Writers, connection, driver, new_table, opened, table_of, writing
+from tests.storage.postgres_rigs import Writers, connection, driver, new_table, opened, proxied, table_of, writing
 from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore._errors import StorageUnavailable
@@ -44,21 +44,19 @@ async def take_over(all_writers: list[Writers], proxy: Proxy, standby: PostgresS
 
 async def read_behind(standby: PostgresServer, table: str, primary: PostgresServer) -> None:
     """Nothing is read from a standby, which lags behind; once the way leads to the primary, that is found and read."""
-    async with proxy_to(standby.port) as proxy:
-        dsn = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres"
-        async with opened(dsn, table=table, create_table=False) as storage:
-            for read in (
+    async with proxied(standby, table=table, create_table=False) as (storage, proxy):
+        for read in (
                 lambda: storage.load("a"), lambda: storage.load_many(["a"]), lambda: storage.owned_keys("u"),
                 lambda: anext(storage.scan("a")), lambda: storage.watch(["a"], print), storage.confirm,
             ):  # fmt: skip
-                with pytest.raises(StorageUnavailable, match="it is a standby"):
-                    await read()
-            proxy.switch(primary.port)
-            found: list[str] = []
-            async with asyncio.timeout(20):
-                while not found:
-                    with suppress(StorageUnavailable):  # it looks for another server once a second
-                        found = await storage.owned_keys("u")
+            with pytest.raises(StorageUnavailable, match="it is a standby"):
+                await read()
+        proxy.switch(primary.port)
+        found: list[str] = []
+        async with asyncio.timeout(20):
+            while not found:
+                with suppress(StorageUnavailable):  # it looks for another server once a second
+                    found = await storage.owned_keys("u")
 
 
 OTHERS = (
@@ -134,10 +132,10 @@ async def test_a_connection_that_its_driver_aborted_gives_its_place_in_the_pool_
 
 async def test_a_server_that_stays_read_only_is_asked_for_few_new_connections(postgres: PostgresServer) -> None:
     table = new_table()
-    async with connection(postgres.dsn()) as plain, proxy_to(postgres.port) as proxy:
+    async with connection(postgres.dsn()) as plain:
         await plain.execute(PostgresStorage.schema_sql(table))
-        dsn = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres?default_transaction_read_only=on"
-        async with opened(dsn, table=table, create_table=False) as storage:
+        read_only = "?default_transaction_read_only=on"
+        async with proxied(postgres, query=read_only, table=table, create_table=False) as (storage, proxy):
             for writers in (1, 8):
                 began, before = time.monotonic(), proxy.connections
 
@@ -153,10 +151,8 @@ async def test_a_server_that_stays_read_only_is_asked_for_few_new_connections(po
 
 async def test_a_connection_that_the_server_has_ended_is_lent_to_nobody_else(postgres: PostgresServer) -> None:
     """The storage learns of the end only by an error, because a proxy keeps its connection open."""
-    dsn = "postgresql://tester@127.0.0.1:{}/postgres?application_name=ended"
     async with (
-        proxy_to(postgres.port) as proxy,
-        opened(dsn.format(proxy.port), max_connections=1) as storage,
+        proxied(postgres, query="?application_name=ended", max_connections=1) as (storage, proxy),
         connection(postgres.dsn()) as plain,
     ):
         proxy.hides_ends = True

@@ -16,9 +16,8 @@ import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # py
 import pytest
 from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
-from tests.storage.postgres_rigs import backends, connection, driver, new_table, opened, table_of, writing
+from tests.storage.postgres_rigs import backends, connection, driver, new_table, opened, proxied, table_of, writing
 from tests.storage.rigs import record_at
-from tests.tcp_proxy import proxy_to
 from tests.turns import comes_true, watched
 
 from sessioncore._errors import StorageUnavailable
@@ -132,12 +131,7 @@ async def test_a_black_hole_ends_in_time_and_costs_no_connection_for_good(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sessioncore.storage.postgres._driver._RELEASE_TIMEOUT", 0.1)
-    async with (
-        proxy_to(postgres.port) as proxy,
-        opened(
-            f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", timeout=timedelta(seconds=0.8), max_connections=4
-        ) as storage,
-    ):
+    async with proxied(postgres, timeout=timedelta(seconds=0.8), max_connections=4) as (storage, proxy):
         await storage.create("a", b"x", 100)
         proxy.swallow = True
         with anyio.move_on_after(0.1):  # a scope keeps cancelling, even while the connection is released
@@ -184,9 +178,7 @@ async def test_calls_cancelled_on_new_connections_leave_no_trace(
             await storage.load("a")
 
     for _ in range(scaled(20)):
-        async with opened(
-            f"postgresql://tester@127.0.0.1:{postgres.port}/postgres", max_connections=20, prepared_statements=prepared
-        ) as storage:
+        async with opened(postgres.dsn(), max_connections=20, prepared_statements=prepared) as storage:
             await asyncio.gather(*(call() for _ in range(60)))
             assert await storage.create("a", b"x", 100)
     gc.collect()
@@ -216,11 +208,7 @@ async def test_an_opening_cut_off_anywhere_leaves_no_connection(postgres: Postgr
 
 
 async def test_connections_broken_off_under_load_are_replaced(postgres: PostgresServer) -> None:
-    async with (
-        proxy_to(postgres.port) as proxy,
-        opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", timeout=timedelta(seconds=2)) as storage,
-        writing(storage) as (writers,),
-    ):
+    async with proxied(postgres, timeout=timedelta(seconds=2)) as (storage, proxy), writing(storage) as (writers,):
         for _ in range(5):
             await writers.progress()
             proxy.reset()

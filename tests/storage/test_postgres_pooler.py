@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from servers.postgres_server import PostgresServer, pgbouncer, pgbouncer_prepares
 from tests.forks import forking
-from tests.storage.postgres_rigs import connection, driver, in_another_process, new_table, opened, table_of
+from tests.storage.postgres_rigs import connection, driver, in_another_process, new_table, opened, proxied, table_of
 from tests.storage.rigs import made, record_at, version_of
-from tests.tcp_proxy import proxy_to
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage import Stored
@@ -46,12 +45,10 @@ async def test_the_error_has_the_message_of_a_pooler_that_ends_a_connection(post
 @pytest.mark.parametrize("prepared", [False, True])
 async def test_a_sync_ends_each_series_of_messages(postgres: PostgresServer, prepared: bool) -> None:
     """Odyssey waits for it: without one, it keeps the server connection, even after a COMMIT."""
-    async with proxy_to(postgres.port) as proxy:
-        dsn = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres"
-        async with opened(dsn, prepared_statements=prepared, max_connections=1) as storage:
-            proxy.copies = []
-            await storage.create("a", b"x", 100)
-            await storage.load("a")
+    async with proxied(postgres, prepared_statements=prepared, max_connections=1) as (storage, proxy):
+        proxy.copies = []
+        await storage.create("a", b"x", 100)
+        await storage.load("a")
     stream, kinds = b"".join(proxy.copies), ""
     while stream:
         kinds, stream = kinds + chr(stream[0]), stream[1 + int.from_bytes(stream[1:5]) :]

@@ -13,9 +13,8 @@ from servers.postgres_server import PostgresServer
 from tests.forks import forking
 from tests.numbers import scaled
 from tests.processes import ENVIRONMENT
-from tests.storage.postgres_rigs import opened
+from tests.storage.postgres_rigs import opened, proxied, table_of
 from tests.storage.rigs import record_at
-from tests.tcp_proxy import proxy_to
 
 from sessioncore import SQLiteStorage, StorageUnavailable
 from sessioncore.storage import Stored
@@ -83,8 +82,7 @@ async def test_each_change_by_another_process_is_reported_before_confirm_returns
 
 async def test_postgres_runs_one_statement_per_10_000_watched_keys_and_none_for_none(postgres: PostgresServer) -> None:
     async with (
-        proxy_to(postgres.port) as proxy,
-        opened(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", max_connections=1) as storage,
+        proxied(postgres, max_connections=1) as (storage, proxy),
     ):
         keys = [f"{number}" for number in range(10_001)]
         changed: Any = keys.append
@@ -139,23 +137,22 @@ async def test_sqlite_asks_an_unchanged_file_once_and_compares_after_any_change(
 
 async def test_a_silent_server_is_unavailable_and_what_happened_meanwhile_is_reported(postgres: PostgresServer) -> None:
     told: list[str] = []
-    async with proxy_to(postgres.port) as proxy, opened(postgres.dsn()) as other:
-        table = other._table  # pyright: ignore[reportPrivateUsage]
-        async with opened(
-            f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", table=table, timeout=SHORT
-        ) as storage:
-            await other.create("a", b"data", 1000)
-            await storage.watch(["a"], told.append)
-            await storage.confirm()
-            proxy.swallow = True
-            assert await other.delete("a") == 1
-            for _ in range(2):
-                with pytest.raises(StorageUnavailable):
-                    await storage.confirm()
-            assert told == []
-            proxy.swallow = False
-            await storage.confirm()
-            assert told == ["a"]
+    async with (
+        opened(postgres.dsn()) as other,
+        proxied(postgres, table=table_of(other), timeout=SHORT) as (storage, proxy),
+    ):
+        await other.create("a", b"data", 1000)
+        await storage.watch(["a"], told.append)
+        await storage.confirm()
+        proxy.swallow = True
+        assert await other.delete("a") == 1
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable):
+                await storage.confirm()
+        assert told == []
+        proxy.swallow = False
+        await storage.confirm()
+        assert told == ["a"]
 
 
 async def test_a_file_that_is_gone_is_unavailable_and_what_happened_while_it_was_closed_is_reported(
