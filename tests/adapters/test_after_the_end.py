@@ -69,9 +69,6 @@ async def check(store: SessionStore, sid: str, path: str, witness: Witness) -> N
     assert witness.seen == [(stored, sid, "ada", False)]
 
 
-# -- ASGI, and what is around a whole application
-
-
 async def page(request: Request) -> PlainTextResponse:
     return PlainTextResponse(await handle(await of_asgi(request), request.url.path))
 
@@ -130,9 +127,6 @@ async def test_what_is_called_outside_reads_what_is_stored(
     await check(store, sid, path, witness)
 
 
-# -- aiohttp
-
-
 def logged(store: SessionStore, witness: Witness) -> web.Application:
     @web.middleware
     async def log(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -159,9 +153,6 @@ def test_middleware_before_setup_of_aiohttp_reads_what_is_stored(path: str, stor
     reply = visit(logged(store, witness)).get(path, [("Cookie", f"{COOKIE}={sid}")])
     assert (reply.status, reply.text) == ((500, "an error page") if path == "/fails" else (200, "ok"))
     anyio.run(check, store, sid, path, witness)
-
-
-# -- Litestar's hooks run before the end
 
 
 @pytest.mark.parametrize(("hook", "path"), [("after_exception", "/fails"), ("after_response", "/works")])

@@ -19,8 +19,6 @@ from tests.stores import SpyStorage, without_checks
 from sessioncore import SessionConfig, SessionReleased, SessionStore, from_form, from_header
 from sessioncore_aiohttp import get_session, setup
 
-# -- sub-applications
-
 
 def test_sub_applications_share_the_session(store: SessionStore, storage: SpyStorage, visit: Visit) -> None:
     for repeated in (False, True):
@@ -75,9 +73,6 @@ def test_only_the_store_that_was_asked_for_its_session_answers(store: SessionSto
     first, second = browser.get("/count"), browser.get("/admin")
     assert (len(first.set_cookies), first.one("vary"), first.one("x-admin")) == (1, "Cookie", None)
     assert (second.set_cookies, second.one("vary"), len(second.one("x-admin") or "")) == ([], "X-Admin", 43)
-
-
-# -- the framework's own responses
 
 
 def test_static_files_and_404s_carry_what_a_middleware_did(store: SessionStore, visit: Visit, tmp_path: Path) -> None:
@@ -219,9 +214,6 @@ async def test_only_an_event_stream_ends_with_its_session_if_a_generator_makes_t
     assert seen[0]() is None
 
 
-# -- forms
-
-
 def test_the_handler_may_read_a_form_first_and_one_larger_than_the_application_takes(visit: Visit) -> None:
     store = SessionStore(SessionConfig(extractor=from_form("sid")))
 
@@ -241,9 +233,6 @@ def test_the_handler_may_read_a_form_first_and_one_larger_than_the_application_t
     browser = visit(route(app, late, make, upload))
     assert browser.post("/late", f"sid={browser.get('/make').text}&name=ada".encode()).text == '["ada", 7]'
     assert browser.post("/upload", b"a=" + b"x" * 50_000).text == "True 50002"
-
-
-# -- clones of the request
 
 
 def test_a_clone_of_a_request_has_its_session_and_cookie(store: SessionStore, visit: Visit, tmp_path: Path) -> None:

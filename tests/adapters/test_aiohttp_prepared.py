@@ -174,9 +174,6 @@ def test_a_stream_is_stored_when_its_client_leaves(store: SessionStore, visit: V
     until(lambda: int(browser.get("/shown").text) > 1)
 
 
-# -- errors
-
-
 async def fail(request: web.Request) -> web.Response:
     """Fail with a change that is not stored."""
     await count(request)

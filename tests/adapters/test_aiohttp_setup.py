@@ -68,9 +68,6 @@ def test_a_request_that_ends_leaves_no_context_behind(store: SessionStore, visit
     until(lambda: len(_CONTEXTS) <= before + 2)
 
 
-# -- the middleware alone
-
-
 def test_the_middleware_alone_serves_no_response_that_the_handler_prepares_and_stores_no_session_for_it(
     store: SessionStore, storage: SpyStorage, visit: Visit, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -127,9 +124,6 @@ def test_a_request_that_an_outer_middleware_serves_again_has_a_session_again(sto
     assert browser.get("/count").text == "3"
 
 
-# -- a session that is asked for too late
-
-
 def test_a_session_loaded_in_a_stream_or_after_the_handler_takes_no_write(store: SessionStore, visit: Visit) -> None:
     kept: list[web.Request] = []
 
@@ -155,9 +149,6 @@ def test_a_session_loaded_in_a_stream_or_after_the_handler_takes_no_write(store:
     reply = browser.get("/stream")
     assert (reply.body, reply.set_cookies) == (b"x", [])
     assert [browser.get(path).status for path in ("/keep", "/later")] == [200, 200]
-
-
-# -- the storage, and clients that leave
 
 
 def test_no_application_starts_on_a_storage_that_cannot_open(store: SessionStore, storage: SpyStorage) -> None:

@@ -23,9 +23,6 @@ async def count(session: Session, channel: Channel) -> None:
     await channel.send(START, BODY)
 
 
-# -- what is passed on
-
-
 @pytest.mark.proves("P5", "AT-1", "AT-88")
 async def test_an_untouched_response_is_passed_on_as_the_very_same_messages() -> None:
     messages: list[Message] = [
@@ -122,9 +119,6 @@ async def test_a_scope_without_optional_keys_is_served(caplog: pytest.LogCapture
     assert caplog.text.count("from_param('ticket', path='/.../{ticket}')") == 1  # no router has set path_params
 
 
-# -- clients that leave, and handlers that are cancelled
-
-
 @ON_BOTH
 async def test_a_request_that_is_cancelled_stores_nothing_and_releases_its_session() -> None:
     kept: list[Session] = []
@@ -143,9 +137,6 @@ async def test_a_request_that_is_cancelled_stores_nothing_and_releases_its_sessi
     assert kept[0]["n"] == 1  # what is stored
     with pytest.raises(SessionReleased, match=r"store\.open"):
         kept[0]["n"] = 3
-
-
-# -- changes that cannot be stored
 
 
 @pytest.mark.proves("P3", "AT-107")
@@ -167,9 +158,6 @@ async def test_a_commit_that_fails_replaces_the_answer_whatever_the_application_
     assert (wire.status, wire.body) == (500, b"Internal Server Error")
     assert wire.all("x-secret") == wire.all("set-cookie") == []
     assert len(wire.sent) == 2
-
-
-# -- garbage
 
 
 @pytest.fixture

@@ -104,9 +104,6 @@ async def test_a_repr_shows_neither_headers_nor_the_id() -> None:
     assert not [text for text in seen if sid in text or "shop.example" in text]
 
 
-# -- loading
-
-
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 async def test_lazy_loads_when_asked_and_refuses_to_be_used_before(kind: str) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -182,8 +179,6 @@ async def test_without_a_middleware_the_error_says_how_to_add_one() -> None:
     with pytest.raises(SessionNotLoaded, match="scope_key='admin'"):
         await get_session(Request(http_scope()), scope_key="admin")
 
-
-# -- the lifespan
 
 STARTUP: Message = {"type": "lifespan.startup"}
 SHUTDOWN: Message = {"type": "lifespan.shutdown"}

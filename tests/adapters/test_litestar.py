@@ -18,8 +18,6 @@ from tests.stores import SpyStorage, without_checks
 from sessioncore import SessionConfig, SessionStore, from_cookie
 from sessioncore_litestar import SessionBackendConfig, SessionPlugin, get_session
 
-# -- the request's own methods
-
 
 class AsModel(BaseModel):
     user: str
@@ -209,9 +207,6 @@ def test_get_session_id_works_with_an_own_request_class(enter: Open, request_cla
         sid = client.cookies[COOKIE]
         own = "by its own rules" if request_class is NamedRequest else sid
         assert told == [own, sid, own, True]
-
-
-# -- by dependency injection
 
 
 def test_openapi_does_not_list_the_session(enter: Open) -> None:

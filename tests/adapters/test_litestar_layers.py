@@ -24,9 +24,6 @@ async def count_up(request: AnyRequest) -> int:
     return int(session["n"])
 
 
-# -- layers
-
-
 @pytest.mark.parametrize("request_class", [None, OwnRequest])
 def test_excluded_routes_have_no_session(
     request_class: Any, enter: Open, store: SessionStore, storage: SpyStorage
@@ -112,9 +109,6 @@ def test_one_layer_alone_can_have_sessions(enter: Open, store: SessionStore) -> 
     assert client.post("/shop/fail").text == "Internal Server Error"
     assert client.get("/outside").json() is False
     assert client.blocking_portal.call(store.reset) == 1
-
-
-# -- mounted applications
 
 
 def test_a_mounted_application_shares_the_session(enter: Open) -> None:

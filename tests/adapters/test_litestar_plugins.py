@@ -29,9 +29,6 @@ class User(Struct):
     name: str
 
 
-# -- SessionAuth
-
-
 @post("/login", exclude_from_auth=True)
 async def login(request: AnyRequest) -> None:
     session = await get_session(request)
@@ -141,9 +138,6 @@ def test_the_configuration_has_the_stores_settings() -> None:
     assert (header.key, header.exclude) == ("X-Session", None)  # Litestar joins patterns; none would match every path
 
 
-# -- FlashPlugin
-
-
 @post("/say")
 async def say(request: AnyRequest) -> None:
     flash(request, "saved", "info")
@@ -180,9 +174,6 @@ def test_flash_messages_need_the_plugin_first(store: SessionStore) -> None:
     templates = _templates()
     with pytest.raises(ImproperlyConfiguredException):
         Litestar([], plugins=[FlashPlugin(FlashConfig(templates)), SessionPlugin(store)], template_config=templates)
-
-
-# -- TestClient
 
 
 @pytest.fixture(params=["asyncio", "trio"])  # TestClient runs the storage's calls in a loop of its own

@@ -23,9 +23,6 @@ def test_a_pattern_that_leaves_out_everything_is_refused(store: SessionStore, ex
         SessionPlugin(store, exclude=exclude)
 
 
-# -- Litestar's own sessions
-
-
 def test_beside_litestars_own_sessions_the_plugin_needs_another_name(store: SessionStore) -> None:
     @get("/both")
     async def both(request: AnyRequest) -> dict[str, Any]:
@@ -48,9 +45,6 @@ def test_beside_litestars_own_sessions_the_plugin_needs_another_name(store: Sess
         assert client.get("/id").text == client.cookies["session"]
 
 
-# -- an application with a class of the same name
-
-
 class Session:
     """Named like SQLAlchemy's."""
 
@@ -68,9 +62,6 @@ def test_an_annotation_that_is_text_means_the_class_of_its_own_module(enter: Ope
     assert enter(named).get("/named").json() == [__name__, sessioncore.Session.__module__]
 
 
-# -- a dependency of the same name
-
-
 @get("/name", dependencies={"session": Provide(own_session)})
 async def name(session: NamedDependency[Session]) -> str:
     return type(session).__module__
@@ -85,9 +76,6 @@ def test_an_applications_dependency_of_that_name_is_refused(store: SessionStore,
 
 def test_a_routes_own_dependency_of_that_name_comes_first(enter: Open) -> None:
     assert enter(name).get("/name").text == __name__
-
-
-# -- the lifespan
 
 
 def test_the_storage_lives_as_long_as_the_application(store: SessionStore, storage: SpyStorage) -> None:
@@ -113,9 +101,6 @@ async def test_an_application_that_does_not_start_leaves_the_storage_to_others(s
     assert storage.calls[-1] == "aclose"
 
 
-# -- streams
-
-
 @get("/replaced")
 async def replaced(request: AnyRequest) -> Stream:
     async def parts() -> AsyncIterator[bytes]:
@@ -130,9 +115,6 @@ def test_set_session_during_a_stream_is_stored(enter: Open) -> None:
     client.post("/write")
     assert client.get("/replaced").text == "x"
     assert client.get("/read").json() == {"late": 2}
-
-
-# -- Litestar's cache of responses, which serves a stored response to everybody
 
 
 CACHED: list[tuple[Callable[[AnyRequest], object] | None, int]] = [  # a use, and how often the handler runs

@@ -33,9 +33,6 @@ def through(value: Any) -> Any:
     return CODEC.decode("k", CODEC.encode("k", value))
 
 
-# -- times and zones
-
-
 @pytest.mark.parametrize("fold", [0, 1])
 @pytest.mark.parametrize("moment", ["2026-10-25T02:30", "2026-03-29T02:30", "2026-10-24T12:00", "9999-12-31"])
 def test_a_datetime_in_a_zone_comes_back_in_this_zone(moment: str, fold: int) -> None:
@@ -101,9 +98,6 @@ def test_a_zone_that_this_system_lacks_or_that_nobody_wrote_is_corrupt() -> None
                 CODEC.decode("k", msgspec.Raw(msgspec.msgpack.encode(Ext(code, data))))
 
 
-# -- stand-ins
-
-
 class Claiming(type):
     def __instancecheck__(cls, value: Any) -> bool:
         return isinstance(value, datetime)
@@ -131,9 +125,6 @@ def test_a_stand_in_for_datetime_is_stored_as_the_datetime_that_it_stands_for() 
     assert exact_text(through(value)) == exact_text(datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN))
     with pytest.raises(UnregisteredType, match=r"Own is not registered; store a plain datetime in its place"):
         CODEC.encode("k", Own(2026, 1, 1))
-
-
-# -- collections and paths
 
 
 def test_a_defaultdict_keeps_a_built_in_factory_and_others_are_refused() -> None:

@@ -95,9 +95,6 @@ def test_only_a_record_that_needs_it_has_format_2(
             msgspec.msgpack.decode(sealed, type=Record)
 
 
-# -- damage
-
-
 @pytest.mark.proves("AT-65")
 def test_every_truncation_is_corrupt_and_every_flipped_bit_gives_a_record_or_corrupt_record() -> None:
     for sealed in (SEALED, SEALED2):

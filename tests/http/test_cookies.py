@@ -23,9 +23,6 @@ def read(*headers: bytes) -> str | None:
     return read_cookie(filled(headers, NAME, T), NAME)
 
 
-# -- reading
-
-
 @pytest.mark.proves("AT-16", "AT-18")
 def test_the_cookie_is_found_among_others_in_any_header() -> None:
     assert [headers for headers in FOUND if read(*headers) != T] == []
@@ -110,9 +107,6 @@ def test_ten_times_the_header_takes_about_ten_times_the_time(unit: bytes) -> Non
     assert best(large) < 30 * max(best(small), 1e-5)
 
 
-# -- writing
-
-
 def settings_with(**changes: Any) -> CookieSettings:
     defaults: dict[str, Any] = {
         "path": "/", "domain": None, "secure": True, "http_only": True, "same_site": "lax", "partitioned": False,
@@ -143,9 +137,6 @@ def test_max_age_is_whole_seconds_rounded_and_within_400_days() -> None:
         (400 * 86400.0, 34560000), (400 * 86400 + 1.0, 34560000), (1e12, 34560000),
     ]:  # fmt: skip
         assert f"; Max-Age={max_age};" in writer().set(T, seconds)
-
-
-# -- refusing
 
 
 def check(name: Any = "sid", **changes: Any) -> None:

@@ -21,9 +21,6 @@ async def alive(lab: Lab, *visitors: Visitor) -> list[bool]:
     return [visitor.sid is not None and await lab.found(visitor.sid) is not None for visitor in visitors]
 
 
-# -- lists
-
-
 @pytest.mark.proves("P6", "AT-116", "ASVS 7.5.2")
 async def test_an_owner_sees_their_own_sessions_newest_first(lab: Lab) -> None:
     began = lab.clock()
@@ -154,9 +151,6 @@ async def test_an_index_that_lags_behind_neither_lists_nor_ends_a_strangers_sess
     assert await lab.store.revoke_all("ada") == 1
     assert await alive(lab, adas, bobs) == [False, True]
     assert await lab.data(nobodys.id) == {}
-
-
-# -- revocations
 
 
 @pytest.mark.proves("P2", "ASVS 7.4.5", "ASVS 7.5.2")

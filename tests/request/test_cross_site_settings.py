@@ -20,9 +20,6 @@ def lab(request: pytest.FixtureRequest) -> Lab:
     return Lab(kind=request.param, extractor=PLACES, trusted_origins=[PAY])
 
 
-# -- a trusted site
-
-
 async def write_and_login(session: Session) -> None:
     session["n"] = 1
     await session.save()  # stores nothing, and keeps it for the login
@@ -105,9 +102,6 @@ async def test_with_samesite_none_a_trusted_site_begins_a_session() -> None:
     assert (await serve(lab.store, forged(origin=PAY), write)).cookies.keys() == {NAME}
 
 
-# -- the setting
-
-
 VIEWS: dict[str, Callable[[str], PlainView]] = {
     "cookie": forged, "no cookie": lambda _: forged(), "header": lambda sid: forged(sid, place="header"),
     "trusted": lambda _: forged(origin=PAY), "query": lambda sid: forged(sid, place="query"),
@@ -161,9 +155,6 @@ async def test_the_store_pattern_refuses_as_well(lab: Lab) -> None:
     visitor = await lab.begin()
     with pytest.raises(CrossSiteRequest):
         await lab.store.get(forged(visitor.sid))
-
-
-# -- the log
 
 
 async def test_each_refused_origin_is_one_warning_and_eight_at_most(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,9 +26,6 @@ async def touch_nothing(session: Session) -> None:
     assert not session.modified
 
 
-# -- the configuration
-
-
 REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
     ([[("/", None)], [("/a", None), ("/", None)]], {}, "present cookie_path"),
     ([[("/", "Example.COM")]], {"cookie_domain": ".example.com"}, "present cookie_path"),
@@ -63,9 +60,6 @@ def test_any_collection_will_do_and_what_is_given_twice_counts_once(kind: Any) -
     assert SessionConfig().former_cookies == ()
 
 
-# -- whenever a cookie is written, and only then
-
-
 @pytest.mark.parametrize("work", [write, login, mutate])
 async def test_a_new_cookie_comes_after_the_end_of_the_former_ones(work: Work) -> None:
     reply = await serve(moved(former_cookies=[("/app", None), ("/", "example.com")]).store, PlainView(), work)
@@ -91,9 +85,6 @@ async def test_each_cookie_of_a_chain_is_ended_but_for_those_that_cannot_have_be
     lab = moved(extractor=chain(from_cookie("__Host-sid"), from_cookie("sid"), from_cookie("older")))
     sent = (await serve(lab.store, PlainView(), write)).all("set-cookie")
     assert [line.partition("=")[0] for line in sent] == ["sid", "older", "__Host-sid", "sid", "older"]
-
-
-# -- two values
 
 
 @pytest.mark.parametrize(
@@ -131,9 +122,6 @@ async def test_another_sites_request_ends_no_cookie_unless_it_is_only_reported(m
     by_cookies = PlainView([b"sid=a; sid=b"], [site], method="POST")
     sent = [(await serve(lab.store, view, login)).all("set-cookie") for view in (by_header, by_cookies)]
     assert [len(lines) for lines in sent] == ([0, 0] if mode == "refuse" else [2, 2])
-
-
-# -- the log
 
 
 @pytest.mark.parametrize(

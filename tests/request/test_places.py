@@ -64,9 +64,6 @@ class Place(Lab):
         return seen
 
 
-# -- which ID counts
-
-
 @pytest.mark.proves("AT-21")
 async def test_a_stale_cookie_does_not_hide_a_valid_header_and_the_first_live_id_wins() -> None:
     place = Place(chain(from_cookie("sid"), from_header("X-Sid")))
@@ -90,9 +87,6 @@ async def test_two_values_of_the_cookie_are_no_session_even_if_another_place_has
     assert (place.kinds(), place.calls) == (["ambiguous"] * 3, [])
     assert sid not in repr(place.events)
     assert await place.finds(PlainView([f"sid={sid}; sid={sid}".encode()] * 2)) == {"n": 1}
-
-
-# -- where IDs are sent
 
 
 READ_ONLY: list[tuple[Extractor, Callable[[str], PlainView]]] = [
@@ -142,9 +136,6 @@ async def test_without_a_deadline_only_a_cookie_that_brought_the_id_is_sent_agai
     assert (await serve(place.store, PlainView(queries={"sid": sid}), read)).cookies == {}
     place.clock.advance(120)
     assert (await serve(place.store, cookie(sid), read)).cookies == {"sid": sid}
-
-
-# -- custom extractors
 
 
 async def test_a_custom_extractor_may_wait_and_may_be_anywhere_in_a_chain() -> None:

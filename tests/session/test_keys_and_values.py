@@ -94,9 +94,6 @@ async def test_text_with_lone_surrogates_is_kept_in_values_and_refused_in_keys(l
         await lab.store.create({"\ud800": 1})
 
 
-# -- changes
-
-
 @pytest.mark.proves("AT-75")
 async def test_a_change_inside_a_value_is_stored(lab: Lab) -> None:
     await lab.begin(cart={"tea": [1]})
@@ -146,9 +143,6 @@ async def test_modified_is_true_from_each_kind_of_change_until_it_is_saved() -> 
         assert not session.modified
 
 
-# -- mutate
-
-
 async def test_mutate_adds_to_a_plain_write_and_to_a_change_inside_the_value(lab: Lab) -> None:
     await lab.begin(items=[1], n=1)
     async with lab.visitor.request() as session:
@@ -190,9 +184,6 @@ async def test_mutate_that_raises_takes_back_what_it_did_and_nothing_else(lab: L
             session.mutate("wrong", refuse)
         assert list(session.pop("wrong")) == ["key"]
     assert await lab.data() == {"items": [1], "own": [2, 3], "mine": ["set", "more"]}
-
-
-# -- values that cannot be stored, or read
 
 
 @pytest.mark.proves("AT-72")

@@ -100,9 +100,6 @@ async def test_a_logout_before_the_release_clears_the_cookie(lab: Lab) -> None:
     assert repr(session) == "<Session handle=None fresh=True keys=0>"
 
 
-# -- after the request
-
-
 async def test_a_session_that_was_never_loaded_cannot_be_read_or_loaded_afterwards(lab: Lab) -> None:
     await lab.begin()
     exchange = lab.store.exchange(PlainView([f"__Host-session_id={lab.visitor.sid}".encode()]))

@@ -202,9 +202,6 @@ def test_a_typed_key_equals_another_of_its_name_and_type() -> None:
     assert repr(COUNT) == "SessionKey('count', <class 'int'>)"
 
 
-# -- before anybody used them
-
-
 async def test_typed_keys_are_keys_of_mappings_also_before_anybody_used_them(lab: Lab) -> None:
     cart = [Item("tea")]
     made = await lab.store.create({CART: cart, COUNT: 2, "plain": 1}, owner="ada")

@@ -26,9 +26,6 @@ SHORT = timedelta(seconds=0.5)
 WORKER = Path(__file__).with_name("watching_worker.py")
 
 
-# -- changes by another process
-
-
 @asynccontextmanager
 async def another_process(url: str) -> AsyncGenerator[Callable[[str, str], Awaitable[None]]]:
     """A function that changes a record in another process, and returns when that is done."""
@@ -75,9 +72,6 @@ async def test_each_change_by_another_process_is_reported_before_confirm_returns
     assert told == list(keys)
     assert await storage.clear("told:") == len(keys) * 3 // 4
     await storage.aclose()
-
-
-# -- what it costs
 
 
 async def test_postgres_runs_one_statement_per_10_000_watched_keys_and_none_for_none(postgres: PostgresServer) -> None:
@@ -130,9 +124,6 @@ async def test_sqlite_asks_an_unchanged_file_once_and_compares_after_any_change(
     assert await confirmed() == []
     for each in (storage, other):
         await each.aclose()
-
-
-# -- what goes wrong
 
 
 async def test_a_silent_server_is_unavailable_and_what_happened_meanwhile_is_reported(postgres: PostgresServer) -> None:

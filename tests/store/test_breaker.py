@@ -117,9 +117,6 @@ async def test_a_frozen_redis_costs_untouched_routes_nothing_for_long(server: Se
     assert len([seconds for seconds in took if seconds > LIMIT / 2]) <= 2 / LIMIT + 1, "only one call at a time tries"
 
 
-# -- the log
-
-
 async def test_an_outage_is_logged_once_with_its_traceback_and_once_when_it_is_over(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -157,9 +157,6 @@ def test_a_lookup_is_a_chain_of_the_places_that_it_names() -> None:
     assert [part.key for part in several.parts] == ["sid", "X-Sid", "s", "f", "p"]
 
 
-# -- functions
-
-
 def always(made: Any) -> Callable[[], Any]:
     return lambda: made
 

@@ -17,9 +17,6 @@ from sessioncore.storage import MemoryStorage
 pytestmark = pytest.mark.anyio
 
 
-# -- types
-
-
 async def test_a_type_is_registered_by_call_and_by_decorator() -> None:
     store = SessionStore()
     assert store.register_type(Item) is store.register_type(Item) is Item
@@ -69,9 +66,6 @@ def test_a_store_takes_a_configuration_and_nothing_else() -> None:
     store = SessionStore()
     assert isinstance(store.storage, MemoryStorage)
     assert store.config.storage is store.storage
-
-
-# -- sessions by ID
 
 
 async def test_a_created_session_is_stored_at_once_also_an_empty_one() -> None:
