@@ -4,7 +4,7 @@ import asyncio
 import gc
 import select
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,24 +21,13 @@ from tests.stores import SpyStorage
 from tests.tcp_proxy import proxy_to
 from tests.turns import comes_true
 
-from sessioncore import (
-    EventKind,
-    MemoryStorage,
-    SessionConfig,
-    SessionError,
-    SessionEvent,
-    SessionGone,
-    SessionStore,
-    SQLiteStorage,
-    Storage,
-    StorageUnavailable,
-)
+from sessioncore import SessionConfig, SessionError, SessionEvent, SessionGone, SessionStore, StorageUnavailable
 from sessioncore._watchers import Changed
 from sessioncore.live import _watch_task
 from sessioncore.live._polling import Polling
 from sessioncore.live._watch_task import WatchTask
 from sessioncore.session._session import state_of
-from sessioncore.storage import Moved, Stored, Unreadable
+from sessioncore.storage import MemoryStorage, Moved, SQLiteStorage, Storage, Stored, Unreadable
 from sessioncore.storage.keyvalue import KeyValueStorage
 from sessioncore.storage.postgres import PostgresStorage
 from sessioncore.testing import FailingStorage
@@ -84,41 +73,37 @@ async def sqlite(folder: Path, _: pytest.FixtureRequest) -> AsyncGenerator[Place
     await others.aclose()
 
 
-on_places = pytest.mark.parametrize("place", [sqlite, pytest.param(postgres, marks=pytest.mark.postgres)])
-OpenPlace = Callable[[Path, pytest.FixtureRequest], AbstractAsyncContextManager[Place]]
+@pytest.fixture(params=[sqlite, pytest.param(postgres, marks=pytest.mark.postgres)])
+async def place(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncGenerator[Place]:
+    async with request.param(tmp_path, request) as here:
+        yield here
 
 
-@on_places
-async def test_an_end_during_an_outage_is_noticed_after_it(
-    place: OpenPlace, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+async def test_an_end_during_an_outage_is_noticed_after_it(place: Place) -> None:
     failed = asyncio.Event()
 
     def note(event: SessionEvent) -> None:
-        if event.kind is EventKind.STORAGE_ERROR:
+        if event.kind.value == "storage_error":
             failed.set()
 
     settings: dict[str, Any] = {"storage_timeout": TIMEOUT, "stale_id_window": LONG, "on_event": note}
-    async with place(tmp_path, request) as here, watched(here.mine, **settings) as one:
-        here.cut()
+    async with watched(place.mine, **settings) as one:
+        place.cut()
         await failed.wait()
         with pytest.raises(StorageUnavailable):
             await one.store.get_by_id(one.mine.id)
-        assert await SessionStore(SessionConfig.development(storage=here.others)).revoke(one.mine.handle)
+        assert await SessionStore(SessionConfig.development(storage=place.others)).revoke(one.mine.handle)
         assert not one.ended.is_set()
-        here.mend()
+        place.mend()
         await one.ends()
 
 
-@on_places
-async def test_an_outage_without_end_closes_the_connections(
-    place: OpenPlace, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+async def test_an_outage_without_end_closes_the_connections(place: Place) -> None:
     settings: dict[str, Any] = {"storage_timeout": TIMEOUT, "stale_id_window": timedelta(seconds=1)}
-    async with place(tmp_path, request) as here, watched(here.mine, **settings) as one:
-        here.cut()
+    async with watched(place.mine, **settings) as one:
+        place.cut()
         await one.ends(StorageUnavailable)
-        here.mend()
+        place.mend()
 
 
 async def test_in_an_outage_connections_end_whose_look_up_never_had_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
