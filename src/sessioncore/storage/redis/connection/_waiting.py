@@ -46,7 +46,7 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
         await asyncio.wait(running, timeout=_AGAIN)
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # if nobody asks for it, asyncio logs it
+            task.exception()  # otherwise asyncio logs that it was never retrieved
 
 
 async def all_of(calls: Iterable[Awaitable[_T]]) -> list[_T]:
