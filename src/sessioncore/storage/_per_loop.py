@@ -35,9 +35,10 @@ class PerLoop(Generic[T]):
         self._aclose = aclose
         self._storage = storage
         self._driver = driver
-        self._by_loop: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None]]] = {}  # with its `_closer`
+        self._by_loop: dict[asyncio.AbstractEventLoop, T] = {}
         self._of_parent: dict[asyncio.AbstractEventLoop, object] = {}  # kept: collecting them might close the parent's
-        # By the `id` of each T. Kept also after `close`: a loop that ends closes no generator that was collected.
+        # The loop and the `_closer` of each T, by its `id`. Kept also after `close`: a loop that ends closes no
+        # generator that was collected.
         self._closers: dict[int, tuple[asyncio.AbstractEventLoop, AsyncGenerator[None]]] = {}
         self._current: tuple[asyncio.AbstractEventLoop, T] | None = None  # of `_by_loop`, the one that was used last
         self._mutex = threading.Lock()
@@ -71,7 +72,7 @@ class PerLoop(Generic[T]):
     def all(self) -> list[T]:
         """Return the `T` of every loop."""
         with self._mutex:
-            return [one for one, _ in self._by_loop.values()]
+            return [*self._by_loop.values()]
 
     def reopen(self) -> None:
         """Let a closed storage be used again."""
@@ -80,9 +81,10 @@ class PerLoop(Generic[T]):
     async def close(self, *, seconds: float) -> None:
         """Close each in its own loop, as `run_in_each` does, and forget it; until `reopen`, the storage is closed."""
 
-        async def close(one: T, closer: AsyncGenerator[None]) -> None:
+        async def close(one: T) -> None:
             await self._aclose(one)
-            if not cast("Any", closer).ag_running:  # else its loop ends
+            _, closer = self._closers.get(id(one), (None, None))
+            if closer is not None and not cast("Any", closer).ag_running:  # else its loop ends
                 await closer.aclose()
 
         with self._mutex:
@@ -99,19 +101,19 @@ class PerLoop(Generic[T]):
         """
         with self._mutex:
             by_loop = dict(self._by_loop)
-        await self._run_in_each(by_loop, lambda one, _: do(one), seconds)
+        await self._run_in_each(by_loop, do, seconds)
 
     async def _run_in_each(
         self,
-        by_loop: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None]]],
-        do: Callable[[T, AsyncGenerator[None]], Coroutine[Any, Any, None]],
+        by_loop: dict[asyncio.AbstractEventLoop, T],
+        do: Callable[[T], Coroutine[Any, Any, None]],
         seconds: float,
     ) -> None:
         for loop, one in by_loop.items():
             if loop is self._require_asyncio():
-                await do(*one)
+                await do(one)
             elif loop.is_running():
-                work = do(*one)
+                work = do(one)
                 try:
                     there = asyncio.run_coroutine_threadsafe(work, loop)
                 except RuntimeError:
@@ -142,13 +144,13 @@ class PerLoop(Generic[T]):
             if loop not in self._by_loop:
                 self._by_loop = {at: one for at, one in self._by_loop.items() if not at.is_closed()}
                 self._closers = {at: kept for at, kept in self._closers.items() if not kept[0].is_closed()}
-                one = self._make()
-                self._by_loop[loop] = one, (closer := self._closer(loop, one))
+                one = self._by_loop[loop] = self._make()
                 if sys.get_asyncgen_hooks().finalizer is not None:  # else this loop closes no generators
+                    closer = self._closer(loop, one)
                     self._closers[id(one)] = loop, closer
                     with suppress(StopIteration):  # it runs as far as its `yield`
                         closer.asend(None).send(None)
-            self._current = loop, self._by_loop[loop][0]
+            self._current = loop, self._by_loop[loop]
             return self._current[1]
 
     async def _closer(self, loop: asyncio.AbstractEventLoop, one: T) -> AsyncGenerator[None]:
@@ -158,7 +160,7 @@ class PerLoop(Generic[T]):
         finally:
             with self._mutex:
                 self._closers.pop(id(one), None)
-                if (left := self._by_loop.get(loop)) is not None and left[0] is one:
+                if self._by_loop.get(loop) is one:
                     del self._by_loop[loop]
                     self._current = None
             if loop not in self._of_parent:
