@@ -4,7 +4,7 @@ import http.client
 import socket as socket_
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
@@ -64,16 +64,10 @@ def raw_socket(site: Site, sid: str) -> Generator[socket_.socket]:
         yield sock
 
 
-def hears_the_end(
-    connection: ClientConnection, code: int = 1008, reason: str = "session ended", *, pings: bool = False
-) -> float:
-    """Wait for the close frame, and return how long that took; `pings`: send pings of the protocol meanwhile."""
+def hears_the_end(connection: ClientConnection, code: int = 1008, reason: str = "session ended") -> float:
+    """Wait for the close frame, and return how long that took."""
     began = time.monotonic()
     with pytest.raises(ConnectionClosed) as closed:
-        while pings and time.monotonic() < began + PATIENCE:
-            connection.ping()
-            with suppress(TimeoutError):
-                connection.recv(0.1)
         connection.recv(PATIENCE)
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (code, reason)
