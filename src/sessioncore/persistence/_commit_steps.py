@@ -102,10 +102,7 @@ class CommitSteps(SessionSteps, eq=False):
     ) -> Step | None:
         """Write the loaded record, or `theirs`, with the changes applied, unless its absolute deadline has passed."""
         context, state, action = self.context, self.state, self.action
-        config, loaded, version = context.config, state.loaded, 0
-        if new_id is None and action is not REPLACE:
-            new_id = state.next_id or state.choose_id(context.new_id())
-        base = None
+        config, loaded, base, version = context.config, state.loaded, None, 0
         if theirs is not None:
             base, version = theirs
         elif loaded is not None:
@@ -122,15 +119,17 @@ class CommitSteps(SessionSteps, eq=False):
         if owner is not None:
             owner = prefix + owner
         call: Create | Replace | Move
-        old = None if loaded is None else loaded.handle
-        handle = old if new_id is None else handle_of(new_id)
-        assert handle is not None
-        if action is CREATE:
-            call = Create(prefix + handle, data, ttl, owner)
-        elif action is REPLACE:
+        old = "" if loaded is None else loaded.handle
+        if action is REPLACE:
+            handle = old
             call = Replace(prefix + handle, data, ttl, version, owner)
         else:
-            call = Move(f"{prefix}{old}", prefix + handle, data, ttl, version, owner, context.tombstone)
+            new_id = new_id or state.next_id or state.choose_id(context.new_id())
+            handle = handle_of(new_id)
+            if action is CREATE:
+                call = Create(prefix + handle, data, ttl, owner)
+            else:
+                call = Move(prefix + old, prefix + handle, data, ttl, version, owner, context.tombstone)
         state.begin_attempt(Attempt(action, call, record, delta, pending, new_id, handle, merged, base))
         return call
 
@@ -186,7 +185,7 @@ class CommitSteps(SessionSteps, eq=False):
     def _finish_stored(self, version: int) -> None:
         before = self.state.loaded
         attempt = self.state.apply_committed(version)
-        if self.correction is None and self.context.events.has_listener:
+        if self.context.events.has_listener and self.correction is None:
             self._queue(events_of_write(attempt, before, self.tries, self.context.lifetimes))
 
     def _moved(self, moved: Moved) -> Step | None:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sessioncore._errors import CorruptRecord
+from sessioncore._errors import CorruptRecord, StorageError
 from sessioncore._events import EventKind
 from sessioncore._storage_calls import Load, Moved, Stored, Unreadable
 from sessioncore.codec._record import decode_record
@@ -25,9 +25,11 @@ def interpret_load(
     already; otherwise the result says whether a renewal is due.
 
     Raises:
-        StorageError: the storage contract does not allow this answer.
+        StorageError: the answer is this error, or the storage contract does not allow it.
     """
     if not isinstance(answer, Stored):
+        if isinstance(answer, StorageError):
+            raise answer
         if isinstance(answer, Unreadable):
             return QueuedEvent(EventKind.CORRUPT, handle, detail=UNREADABLE_DETAIL)
         if answer is not None and not isinstance(answer, Moved):  # it must not pass for "no session"

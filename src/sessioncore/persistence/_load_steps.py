@@ -118,13 +118,11 @@ class LoadSteps(Opaque, Struct, eq=False):
         context, touched = self.context, self.touching
         if touched is not None:
             found = self._touched(touched, answer)
-        elif isinstance(answer, Stored) or not isinstance(answer, StorageError):  # the first test is the quick one
+        else:
             try:
                 found = interpret_load(context, self.session_id, self.handle, answer, True)
             except StorageError as exc:
                 return self._fail(exc)
-        else:
-            return self._fail(answer)
         if not isinstance(found, Loaded):
             nothing_yet = self.state is None and self.crossing is None
             if isinstance(answer, Moved):

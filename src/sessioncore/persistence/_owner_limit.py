@@ -162,7 +162,7 @@ class OwnerLimit:
             state.roll_back()
         else:
             assert known is not None, "the login has changed a record that was loaded"
-            login = attempt.to_loaded(attempt.new_id or known.session_id, version, known, "")
+            login = attempt.to_loaded(version, known)
             undoing = live_state(login, self._context.codec)
             steps = CommitSteps(self._context, undoing, correction=Correction(before, login.record))
             await self._driver.drive(steps, steps.start_correction())

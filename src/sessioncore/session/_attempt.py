@@ -1,6 +1,7 @@
 """One attempt to write a record: what is needed to handle its reply, or to find out later whether it was stored."""
 
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from sessioncore._opaque import Opaque
 from sessioncore._storage_calls import Create, Move, Replace, Stored
@@ -36,20 +37,23 @@ class Attempt(Opaque, Struct, frozen=True):
         """Whether a record is the one of this write: it contains the time of writing, so equal bytes mean yes."""
         return current.data == self.call.data
 
-    def to_loaded(self, session_id: str, version: int, before: Loaded | None, origin: str) -> Loaded:
+    def to_loaded(self, version: int, before: Loaded | None, origin: str = "") -> Loaded:
         """Return the record as this write has stored it; `before` is the former record.
 
         If there was none (None), the write has created the record, and `origin` becomes `Loaded.origin`.
         """
-        record, cookie_changed = self.record, False
-        if before is not None:
-            former, cookie_changed, origin = before.record, before.cookie_changed, before.origin
-            if type(record) is not Record or type(former) is not Record:  # else both lack the fields compared here
-                cookie_changed |= record.absolute != former.absolute or record.persistent is not former.persistent
-        now, ttl = record.written_at, self.call.ttl
-        return Loaded(
-            session_id, self.handle, record, version, ttl, now,
-            renewed=True, cookie_changed=cookie_changed, origin=origin,
+        record, ttl = self.record, self.call.ttl
+        if before is None:
+            assert self.new_id is not None, "only a replace has no new ID"
+            return Loaded(
+                self.new_id, self.handle, record, version, ttl, record.written_at, renewed=True, origin=origin
+            )
+        former, changed = before.record, before.cookie_changed
+        if type(record) is not Record or type(former) is not Record:  # else both lack the fields compared here
+            changed |= record.absolute != former.absolute or record.persistent is not former.persistent
+        return replace(
+            before, session_id=self.new_id or before.session_id, handle=self.handle, record=record, version=version,
+            ttl=ttl, as_of=record.written_at, renewal_due=False, renewed=True, cookie_changed=changed,
         )  # fmt: skip
 
     def __repr__(self) -> str:

@@ -41,11 +41,10 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
             if name in base:
                 drops.append(name)
             continue
-        update = change if change is not SET and isinstance(change, Update) else None
-        if update is not None and not update.applied:
-            values.apply_late(name, update)
+        if change is not SET and isinstance(change, Update) and not change.applied:
+            values.apply_late(name, change)
         encoded = encode(name, items[name])
-        if update is not None and update.result not in (None, encoded):
+        if change is not SET and isinstance(change, Update) and change.result not in (None, encoded):
             changes[name] = SET  # its result was changed in place, which would be lost if it were applied anew
         if name in base and encoded == base[name] and not pending.order_changed:
             if type(items[name]) not in IMMUTABLE:  # it may be another object, which can change in place later

@@ -6,6 +6,7 @@ If another request wrote the record meanwhile, this decides which value wins.
 from typing import Any, Final
 
 from msgspec import UNSET, Raw, Struct
+from msgspec.structs import replace
 
 from sessioncore._opaque import Opaque
 from sessioncore.codec._codec import NO_DETAILS, Codec
@@ -43,35 +44,23 @@ class Delta(Opaque, Struct, frozen=True):
         it meanwhile, `merge_codec` is the codec with which updates are applied to its values.
         """
         metadata = self.metadata
-        if record is None:
-            created_at, owner, details, data = now, None, NO_DETAILS, {}
-            idle = absolute = persistent = bound_at = None
+        if record is None or metadata.cleared or (merge_codec is not None and metadata.removes_data_of(record.owner)):
+            data: dict[str, Raw] = {}
         else:
-            created_at, owner, details, data = record.created_at, record.owner, record.details, record.data.copy()
-            idle, absolute, persistent = record.idle, record.absolute, record.persistent
-            bound_at = record.bound_at
-        if metadata is not NO_METADATA:
-            if metadata.cleared or (merge_codec is not None and metadata.removes_data_of(owner)):
-                data = {}
-            if metadata.owner is not UNSET:
-                if metadata.owner != owner and record is not None:
-                    bound_at = now
-                owner, details = metadata.owner, metadata.details
-            if metadata.login is not None:
-                created_at, bound_at = now, None
-            idle, absolute, persistent = metadata.settings_after((idle, absolute, persistent))
+            data = record.data.copy()
         for name in self.drops:
             data.pop(name, None)
-        if merge_codec is None:
-            data |= self.puts
-        else:
+        if merge_codec is not None:
             self._put_anew(data, merge_codec)
-        if self.order is not None and merge_codec is None:
-            data = {name: data[name] for name in (*self.order, *data) if name in data}
-        changed = Record(created_at, now, idle, owner, details, data)
-        if absolute is None and persistent is None and bound_at is None:
-            return changed
-        return extended(changed, absolute, persistent, bound_at)
+        else:
+            data |= self.puts
+            if self.order is not None:
+                data = {name: data[name] for name in (*self.order, *data) if name in data}
+        if metadata is not NO_METADATA:
+            return metadata.apply_to(record, now, data)
+        if record is None:
+            return Record(now, now, None, None, NO_DETAILS, data)
+        return replace(record, written_at=now, data=data)
 
     def _put_anew(self, data: dict[str, Raw], codec: Codec) -> None:
         """Put the values that were set, and apply the updates to the values that another request has stored."""

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from sessioncore._opaque import Opaque
 from sessioncore.codec._codec import NO_DETAILS
-from sessioncore.codec._record import Record
+from sessioncore.codec._record import Record, extended
 from sessioncore.session._settings import CONFIGURED, NO_SETTINGS, OwnSettings, Settings
 
 __all__ = ["DROP", "NOTHING_PENDING", "NO_METADATA", "SET", "Change", "Metadata", "Pending", "Update"]
@@ -62,6 +62,19 @@ class Metadata(Opaque, Struct, frozen=True):
     def settings_after(self, own: OwnSettings) -> OwnSettings:
         """Return the settings that a session has after this; a login goes back to the configured ones."""
         return self.settings.applied_to(own if self.login is None else CONFIGURED)
+
+    def apply_to(self, record: Record | None, now: float, data: dict[str, Raw]) -> Record:
+        """Return the record with these changes and `data`, to store in place of `record` or as a new one (None)."""
+        before = record or Record(now, now, None, None, NO_DETAILS, data)
+        created_at, owner, details, bound_at = before.created_at, before.owner, before.details, before.bound_at
+        if self.owner is not UNSET:
+            if self.owner != owner and record is not None:
+                bound_at = now
+            owner, details = self.owner, self.details
+        if self.login is not None:
+            created_at, bound_at = now, None
+        idle, absolute, persistent = self.settings_after((before.idle, before.absolute, before.persistent))
+        return extended(Record(created_at, now, idle, owner, details, data), absolute, persistent, bound_at)
 
     def removes_data_of(self, owner: str | None) -> bool:
         """Whether a login removes what is stored, because another request has made `owner` the owner meanwhile."""

@@ -188,24 +188,21 @@ class SessionState(Opaque, Struct, eq=False):
 
     def apply_committed(self, version: int) -> Attempt:
         """Make the record that was just stored the loaded one; return the attempt that stored it."""
-        attempt, self.in_flight, origin = self.in_flight, None, ""
+        attempt, origin = self.in_flight, ""
         assert attempt is not None, "there is a reply, but no write is in flight"
         if self.phase is not LIVE:
             origin = attempt.handle if self.phase is ENDED else ""
             self._advance(STORED)
             self.former = None
-        session_id, record = attempt.new_id, attempt.record
-        if session_id is None:
-            assert self.loaded is not None
-            session_id = self.loaded.session_id
-        elif self.next_id == session_id:  # else another task has requested the next rotation meanwhile
+        if self.next_id == attempt.new_id:  # else another task has requested the next rotation meanwhile
             self.next_id = None
-        self.loaded = attempt.to_loaded(session_id, version, self.loaded, origin)
+        self.in_flight = None
+        self.loaded = attempt.to_loaded(version, self.loaded, origin)
         if self.limits.write is not None:  # it was released meanwhile, and shows what is stored
             self._restore_values()
             return attempt
         stored = take_merged(self.values, self.pending, attempt) if attempt.merged else attempt.delta.puts
-        self.values.apply_stored(record.data, stored, attempt.delta.drops)
+        self.values.apply_stored(attempt.record.data, stored, attempt.delta.drops)
         return attempt
 
     # -- changes in the storage

@@ -159,7 +159,7 @@ class Values(Opaque, Struct, eq=False):
             for name in (*stored, *dropped):
                 self.snapshots.pop(name, None)
         for name in stored:
-            if name in self.items and type(self.items[name]) not in IMMUTABLE:
+            if type(self.items.get(name)) not in IMMUTABLE:
                 self.keep_snapshot(name, data[name])
 
     def rebase(self, items: dict[str, Any], snapshots: dict[str, Raw] | None = None) -> None:

@@ -57,20 +57,16 @@ class Table:
         return len(self._entries)
 
     def load(self, call: Load) -> Stored | Moved | None:
-        renew = call.renew
-        entry = self._entries.get(call.key)
-        if entry is not None and renew is None:
+        entry, renew = self._entries.get(call.key), call.renew
+        if renew is None and entry is not None:
             left = entry.ends - self._clock()
             if left > 0:
                 return Stored(entry.data, entry.version, left)
         with self.lock:
             key, now = call.key, self._clock()
-            entry = self._live(key, now)
-            if entry is None:
-                return self._moved(key, now)
-            if renew is not None:
+            if renew is not None and (entry := self._live(key, now)) is not None:
                 self._set_end(key, entry, now, renew)
-            return Stored(entry.data, entry.version, entry.ends - now)
+            return self._held(key, now)
 
     def create(self, call: Create) -> int | None:
         with self.lock:
@@ -84,11 +80,9 @@ class Table:
     def replace(self, call: Replace) -> int | Stored | Moved | None:
         with self.lock:
             now, key, owner = self._clock(), call.key, call.owner
-            old = self._live(key, now)
-            if old is None:
-                return self._moved(key, now)
-            if old.version != call.version:
-                return Stored(old.data, old.version, old.ends - now)
+            old = self._entries.get(key)
+            if old is None or old.version != call.version or old.ends <= now:
+                return self._held(key, now)
             version, ends = next(self._versions), now + call.ttl
             self._entries[key] = entry = _Entry(call.data, version, ends, old.bucket, owner)
             if ends < old.ends:
@@ -106,10 +100,8 @@ class Table:
         with self.lock:
             now, key = self._clock(), call.key
             entry = self._live(key, now)
-            if entry is None:
-                return self._moved(key, now)
-            if entry.version != call.version:
-                return Stored(entry.data, entry.version, entry.ends - now)
+            if entry is None or entry.version != call.version:
+                return self._held(key, now)
             if self._is_taken(call.new_key, now):
                 raise KeyTaken
             self._drop(key, entry)
@@ -198,7 +190,11 @@ class Table:
             return False
         return self._live(key, now) is not None or self._tombstones.target(key, now) is not None
 
-    def _moved(self, key: str, now: float) -> Moved | None:
+    def _held(self, key: str, now: float) -> Stored | Moved | None:
+        """Return what the key holds."""
+        entry = self._live(key, now)
+        if entry is not None:
+            return Stored(entry.data, entry.version, entry.ends - now)
         target = self._tombstones.target(key, now)
         return None if target is None else Moved(target)
 
