@@ -19,7 +19,7 @@ from sessioncore.persistence._verdicts import VERDICTS, Verdict, verdict_of
 from sessioncore.session import _mutate, _state
 from sessioncore.session._attempt import Attempt
 from sessioncore.session._changes import changes_of
-from sessioncore.session._delta import NO_CHANGES, Delta
+from sessioncore.session._delta import Delta
 from sessioncore.session._lifecycle import CREATE, GONE, MOVE, REPLACE, TOUCH, Action, Phase, decide
 from sessioncore.session._pending import Pending
 from sessioncore.session._state import SessionState
@@ -73,7 +73,7 @@ def brings_back(action: Action) -> Plant:
             return answered(self, answer)
         self.state.roll_back()
         self.action = CREATE
-        return self._send(changes_of(self.state) or NO_CHANGES, self.state.pending)
+        return self._send(changes_of(self.state), self.state.pending)
 
     return instead(CommitSteps, "answered", brought_back)
 

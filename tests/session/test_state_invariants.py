@@ -26,6 +26,7 @@ from sessioncore import MemoryStorage, Session, SessionError, SessionKey, Stored
 from sessioncore.codec._codec import IMMUTABLE
 from sessioncore.codec._record import decode_record
 from sessioncore.session._changes import changes_of
+from sessioncore.session._delta import NO_CHANGES
 from sessioncore.session._lifecycle import Phase
 from sessioncore.session._state import SessionState
 from sessioncore.storage import Load
@@ -40,7 +41,7 @@ def check(state: SessionState, storage: MemoryStorage, prefix: str) -> None:
     assert state.former_id is None or state.phase in {Phase.ENDED, Phase.GONE}
     if in_flight is not None and in_flight.pending is not None:
         assert pending is not in_flight.pending
-    assert state.dirty() or changes_of(state) is None
+    assert state.dirty() or changes_of(state) is NO_CHANGES
     check_values(state)
     if loaded is not None:
         there = storage.answer_now(Load(prefix + loaded.handle))

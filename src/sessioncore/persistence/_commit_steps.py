@@ -30,7 +30,7 @@ from sessioncore.session._attempt import Attempt
 from sessioncore.session._changes import changes_of
 from sessioncore.session._delta import NO_CHANGES, Correction, Delta
 from sessioncore.session._lifecycle import CREATE, FIND, GONE, NOTHING, REPLACE, STALE, TOUCH, Action, decide
-from sessioncore.session._pending import NO_METADATA, Pending
+from sessioncore.session._pending import Pending
 
 __all__ = ["CommitSteps"]
 
@@ -66,11 +66,9 @@ class CommitSteps(SessionSteps, eq=False):
             self.action = FIND
             return Load(context.config.key_prefix + state.in_flight.handle, uncached=True)
         delta, loaded = changes_of(state), state.loaded
-        changed, metadata = False, NO_METADATA
-        if delta is not None:
-            changed, metadata = delta.has_changes(None if loaded is None else loaded.record), delta.metadata
-        elif state.pending is not None:
+        if delta is NO_CHANGES and state.pending is not None:
             state.drop_pending()
+        changed, metadata = delta.has_changes(loaded), delta.metadata
         due = loaded is not None and (
             loaded.renewal_due or (self.explicit and context.lifetimes.is_renewal_due(loaded, context.config.clock()))
         )
@@ -80,7 +78,7 @@ class CommitSteps(SessionSteps, eq=False):
             self.action = TOUCH
             if (step := self._renewal()) is not None:
                 return step
-        elif action is not NOTHING and delta is not None:
+        elif action is not NOTHING:
             self.action = action
             return self._send(delta, state.pending)
         if state.phase is GONE or state.phase is STALE:
@@ -90,7 +88,7 @@ class CommitSteps(SessionSteps, eq=False):
     def start_create(self) -> Step | None:
         """Store a fresh session, even if it is empty."""
         self.action = CREATE
-        return self._send(changes_of(self.state) or NO_CHANGES, self.state.pending)
+        return self._send(changes_of(self.state), self.state.pending)
 
     def start_correction(self) -> Step | None:
         """Store the `correction` of a login, whose record is the loaded one; the pending changes stay pending."""
@@ -102,12 +100,14 @@ class CommitSteps(SessionSteps, eq=False):
     ) -> Step | None:
         """Write the loaded record, or `theirs`, with the changes applied, unless its absolute deadline has passed."""
         context, state, action = self.context, self.state, self.action
-        config, loaded, base, version = context.config, state.loaded, None, 0
-        if theirs is not None:
-            base, version = theirs
-        elif loaded is not None:
-            base, version = loaded.record, loaded.version
-        now, merged = config.clock(), theirs is not None or state.phase is STALE
+        config, loaded = context.config, state.loaded
+        if loaded is None:
+            base, version, old, merged = None, 0, "", state.phase is STALE
+        else:
+            base, version, old, merged = loaded.record, loaded.version, loaded.handle, theirs is not None
+            if theirs is not None:
+                base, version = theirs
+        now = config.clock()
         record = (self.correction or delta).apply_to(base, now, context.codec if merged else None)
         ttl = context.lifetimes.time_left(record.created_at, record.idle, record.absolute, now)
         if ttl <= 0.0:
@@ -119,7 +119,6 @@ class CommitSteps(SessionSteps, eq=False):
         if owner is not None:
             owner = prefix + owner
         call: Create | Replace | Move
-        old = "" if loaded is None else loaded.handle
         if action is REPLACE:
             handle = old
             call = Replace(prefix + handle, data, ttl, version, owner)

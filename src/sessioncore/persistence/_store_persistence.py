@@ -81,7 +81,7 @@ class StorePersistence:
             state.discard()
         steps = CommitSteps(self.context, state, explicit)
         step = steps.start_create() if create else steps.start()
-        if step is not None and self.limit is not None:
+        if self.limit is not None and step is not None:
             return self._exclusively(state, run_shielded(self.limit.commit(state, steps, step)))
         result = self.driver.drive(steps, step)
         return result if result is DONE else self._exclusively(state, result)

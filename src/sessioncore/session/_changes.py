@@ -3,7 +3,7 @@
 from msgspec import Raw
 
 from sessioncore.codec._codec import IMMUTABLE
-from sessioncore.session._delta import Delta
+from sessioncore.session._delta import NO_CHANGES, Delta
 from sessioncore.session._limits import RELEASED
 from sessioncore.session._pending import DROP, NO_METADATA, NOTHING_PENDING, SET, Change, Update
 from sessioncore.session._state import SessionState
@@ -12,8 +12,8 @@ from sessioncore.session._values import Values
 __all__ = ["changes_of"]
 
 
-def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - one walk over the journal
-    """Return the difference between the session and the loaded record; None if there is none.
+def changes_of(state: SessionState) -> Delta:  # noqa: C901, PLR0912 - one walk over the journal
+    """Return the difference between the session and the loaded record, or NO_CHANGES.
 
     The journal notes what was changed in place, so that it is put back if the commit fails. Changes inside
     values after the release are ignored.
@@ -23,13 +23,13 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
     """
     values = state.values
     if state.limits is RELEASED:
-        return None
+        return NO_CHANGES
     if values.issued_defaults is not None:
         state.adopt_defaults()
     pending, snapshots = state.pending, values.snapshots
     if pending is None:
         if snapshots is None:
-            return None
+            return NO_CHANGES
         pending = NOTHING_PENDING
     puts: dict[str, Raw] = {}
     drops: list[str] = []
@@ -56,7 +56,7 @@ def changes_of(state: SessionState) -> Delta | None:  # noqa: C901, PLR0912 - on
         changes = state.begin_write().changes
         changes |= dict.fromkeys(in_place, SET)
     if not (puts or drops) and metadata is NO_METADATA:
-        return None
+        return NO_CHANGES
     return Delta(puts, drops, metadata, changes, list(items) if pending.order_changed else None)
 
 

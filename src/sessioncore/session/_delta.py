@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sessioncore._opaque import Opaque
 from sessioncore.codec._codec import NO_DETAILS, Codec
 from sessioncore.codec._record import Record, extended
+from sessioncore.session._loaded import Loaded
 from sessioncore.session._pending import NO_METADATA, Change, Metadata, Update
 
 __all__ = ["NO_CHANGES", "Correction", "Delta"]
@@ -28,14 +29,14 @@ class Delta(Opaque, Struct, frozen=True):
     def __repr__(self) -> str:
         return f"<Delta puts={len(self.puts)} drops={len(self.drops)}>"
 
-    def has_changes(self, record: Record | None) -> bool:
-        """Whether the changes need a write to `record`; if there is none, timeouts alone do not begin one."""
-        metadata = self.metadata
+    def has_changes(self, loaded: Loaded | None) -> bool:
+        """Whether the changes need a write to this record; if there is none, timeouts alone do not begin one."""
         if self.puts:
             return True
-        if record is None:
+        metadata = self.metadata
+        if loaded is None:
             return metadata.owner is not UNSET
-        return bool(self.drops) or metadata.cleared or metadata.differs_from(record)
+        return bool(self.drops) or metadata.cleared or metadata.differs_from(loaded.record)
 
     def apply_to(self, record: Record | None, now: float, merge_codec: Codec | None) -> Record:
         """Return the record to store in place of `record`, or as a new one (None).

@@ -7,7 +7,6 @@ from msgspec.structs import replace
 
 from sessioncore.codec._codec import IMMUTABLE
 from sessioncore.session._changes import changes_of
-from sessioncore.session._delta import NO_CHANGES
 from sessioncore.session._loaded import Loaded
 from sessioncore.session._pending import DROP, NO_METADATA, SET, Change, Pending, Update
 from sessioncore.session._state import SessionState
@@ -30,7 +29,7 @@ def take_over(state: SessionState, found: Loaded) -> None:
     if found.version == loaded.version:
         state.apply_reloaded(found, state.pending)
         return
-    delta = changes_of(state) or NO_CHANGES
+    delta = changes_of(state)
     data = delta.apply_to(theirs, theirs.written_at, values.codec).data
     changes: dict[str, Change] = {name: delta.changes.get(name, SET) for name in delta.puts if name in data}
     items: dict[str, Any] = {}

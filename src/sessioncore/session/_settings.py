@@ -31,6 +31,8 @@ class Settings(Struct, frozen=True):
 
     def applied_to(self, own: OwnSettings) -> OwnSettings:
         """Return the settings that a session has after this."""
+        if self is NO_SETTINGS:  # nearly always
+            return own
         idle, absolute, persistent = own
         return (
             idle if self.idle is UNSET else self.idle,

@@ -194,8 +194,8 @@ class SessionState(Opaque, Struct, eq=False):
             origin = attempt.handle if self.phase is ENDED else ""
             self._advance(STORED)
             self.former = None
-        if self.next_id == attempt.new_id:  # else another task has requested the next rotation meanwhile
-            self.next_id = None
+        if self.next_id is not None and self.next_id == attempt.new_id:
+            self.next_id = None  # else another task has requested the next rotation meanwhile
         self.in_flight = None
         self.loaded = attempt.to_loaded(version, self.loaded, origin)
         if self.limits.write is not None:  # it was released meanwhile, and shows what is stored
@@ -264,7 +264,7 @@ class SessionState(Opaque, Struct, eq=False):
         if drop:
             self.pending = None
             self._restore_values()
-        if self.loaded is not None:
+        if self.next_id is not None and self.loaded is not None:
             self.next_id = None
         if self.limits.write is None:
             self.limits = RELEASED
