@@ -47,7 +47,10 @@ class Tombstones:
 
     def sweep(self, now: float, most: int) -> None:
         """Look at up to `most` of the oldest ones, and drop those that have expired."""
-        for key in list(islice(self.by_key, most)):
-            if self.by_key[key].ends > now:
-                return
+        expired: list[str] = []
+        for key, tombstone in islice(self.by_key.items(), most):
+            if tombstone.ends > now:
+                break
+            expired.append(key)
+        for key in expired:
             del self.by_key[key]
