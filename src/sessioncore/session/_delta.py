@@ -31,12 +31,12 @@ class Delta(Opaque, Struct, frozen=True):
 
     def has_changes(self, loaded: Loaded | None) -> bool:
         """Whether the changes need a write to this record; if there is none, timeouts alone do not begin one."""
-        if self.puts:
+        if self.puts or self.drops:
             return True
         metadata = self.metadata
-        if loaded is None:
+        if metadata is NO_METADATA or loaded is None:
             return metadata.owner is not UNSET
-        return bool(self.drops) or metadata.cleared or metadata.differs_from(loaded.record)
+        return metadata.cleared or metadata.differs_from(loaded.record)
 
     def apply_to(self, record: Record | None, now: float, merge_codec: Codec | None) -> Record:
         """Return the record to store in place of `record`, or as a new one (None).
