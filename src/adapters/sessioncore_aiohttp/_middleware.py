@@ -7,9 +7,8 @@ decides what is stored, which cookie is sent and what response an error gets.
 """
 
 import logging
-from collections.abc import AsyncIterator
-from typing import Final, Never
-from weakref import WeakKeyDictionary
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, Never
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -24,9 +23,10 @@ from sessioncore_aiohttp._view import AiohttpView
 __all__ = ["get_session", "session_middleware", "setup"]
 
 _logger = logging.getLogger("sessioncore")
-# The contexts of each request, outermost first. A middleware may pass on a clone of the request, and both have the
-# same writer, so that is the key.
-_CONTEXTS: Final = WeakKeyDictionary[AbstractStreamWriter, list[RequestContext]]()
+# The attribute of a request's writer that lists the contexts of the request, outermost first. A middleware may pass on
+# a clone of the request, and both have the same writer. (The Mock that a mocked request has as its writer seems to have
+# every attribute, but none with such a name.)
+_CONTEXTS: Final = "__sessioncore__"
 _STORES: Final = web.AppKey[dict[str, SessionStore]]("stores")
 
 
@@ -83,7 +83,10 @@ class _Middleware:
 
     def _begin(self, request: web.Request) -> RequestContext | None:
         """Create the context of a request; return None if an outer middleware of this store has one."""
-        contexts = _CONTEXTS.setdefault(request.writer, [])
+        writer: Any = request.writer
+        contexts: list[RequestContext] | None = getattr(writer, _CONTEXTS, None)
+        if contexts is None:
+            contexts = writer.__sessioncore__ = []
         for outer in contexts:
             if check_scope_key(outer.exchange.session.store, outer.scope_key, self._store, self._scope_key):
                 if not outer.ended:
@@ -147,11 +150,11 @@ class _Middleware:
             return None
         if not response.handled:
             _logger.error("a handler failed", exc_info=error)
-        return to_web_response(response, _CONTEXTS[request.writer])
+        return to_web_response(response, getattr(request.writer, _CONTEXTS))
 
     async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Write the session's headers before any response is sent, and commit if that was not done yet."""
-        contexts = _CONTEXTS.get(request.writer, ())
+        contexts: Sequence[RequestContext] = getattr(request.writer, _CONTEXTS, ())
         for context in contexts:
             if context.exchange.session.store is self._store and not context.headers_final:
                 try:
@@ -196,7 +199,8 @@ def _answer(context: RequestContext, request: web.Request, error: Exception) -> 
         return False
     if (replacement := context.exchange.error_response(error, unsent=True)) is None:
         return False
-    others = [other for other in _CONTEXTS[request.writer] if other is not context]
+    contexts: Sequence[RequestContext] = getattr(request.writer, _CONTEXTS)
+    others = [other for other in contexts if other is not context]
     answer = to_web_response(replacement, others)
     context.keep_refusal(error, answer)
     vars(answer)["prepare"] = _end_sent_response  # if the middleware returns it
@@ -256,7 +260,8 @@ async def get_session(request: web.Request, *, scope_key: str = "session") -> Se
         CrossSiteRequest: another site made this request with the session's cookie.
     """
     found = None
-    for context in reversed(_CONTEXTS.get(request.writer, ())):
+    contexts: Sequence[RequestContext] = getattr(request.writer, _CONTEXTS, ())
+    for context in reversed(contexts):
         if context.scope_key == scope_key:
             found = context
             if not context.ended:  # otherwise it belongs to a sub-application that has finished
