@@ -16,7 +16,7 @@ from tests.adapters.conftest import Visit
 from tests.adapters.open_kit import ReportingStorage
 from tests.stores import SpyStorage, without_checks
 
-from sessioncore import SessionConfig, SessionReleased, SessionStore, from_form, from_header
+from sessioncore import SessionConfig, SessionReleased, SessionStore, StorageUnavailable, from_form, from_header
 from sessioncore_aiohttp import get_session, setup
 
 
@@ -235,11 +235,18 @@ def test_the_handler_may_read_a_form_first_and_one_larger_than_the_application_t
     assert browser.post("/upload", b"a=" + b"x" * 50_000).text == "True 50002"
 
 
+def test_an_outage_that_a_handler_hides_is_a_503_even_if_it_used_no_session(store: SessionStore, visit: Visit) -> None:
+    async def hide(_: web.Request) -> web.Response:
+        raise web.HTTPInternalServerError from StorageUnavailable("what store.revoke_all() raises, for example")
+
+    assert visit(application(store, hide)).get("/hide").status == 503
+
+
 def test_a_clone_of_a_request_has_its_session_and_cookie(store: SessionStore, visit: Visit, tmp_path: Path) -> None:
     (tmp_path / "page.txt").write_text("a page")
 
     async def returned(request: web.Request) -> web.StreamResponse:
-        assert await get_session(request) is await get_session(request.clone(method="POST"))
+        assert await get_session(request.clone(headers={})) is await get_session(request)
         return await count(request)
 
     async def raised(request: web.Request) -> web.StreamResponse:
@@ -259,5 +266,6 @@ def test_a_clone_of_a_request_has_its_session_and_cookie(store: SessionStore, vi
         first = browser.get(f"/{page.__name__}")
         assert (len(first.set_cookies), first.one("vary")) == (1, "Cookie"), page
         assert browser.get("/count").text == "2", page
+        assert browser.get("/returned").text == "3", page  # the middleware had a request with cookies
     reply = address.get("/unused")
     assert (reply.text, reply.one("vary"), reply.set_cookies) == ("plain", None, [])

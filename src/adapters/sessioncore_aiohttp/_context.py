@@ -1,54 +1,81 @@
 """What the adapter knows about one request and one store: the exchange and the session's headers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.payload import Payload
 from msgspec import Struct
 from multidict import CIMultiDict
 
-from sessioncore import Exchange
-from sessioncore.integration import ErrorResponse, Opaque, log_late_failure
-from sessioncore_aiohttp._open import OpenConnection, end_body_with_session, open_connection
+from sessioncore import Done, Exchange, SessionStore
+from sessioncore.integration import DONE, ErrorResponse, Opaque, log_late_failure
+from sessioncore_aiohttp._open import OpenConnection, end_body_with_session, is_event_stream, open_connection
+from sessioncore_aiohttp._view import AiohttpView
 
-__all__ = ["RequestContext", "abort_with", "observe", "to_web_response"]
+__all__ = ["RequestContext", "abort_with", "to_web_response"]
 
 
 class RequestContext(Opaque, Struct, eq=False):
     """The data that the middleware, the signal and `get_session` share."""
 
+    store: SessionStore
     scope_key: str
-    exchange: Exchange
-    added: list[tuple[str, str]] | None = None  # the session's headers; None: nothing is committed yet
+    request: web.Request | None  # None: the middleware has finished
+    exchange: Exchange | None = None  # None: nothing has needed it
+    added: Sequence[tuple[str, str]] | None = None  # the session's headers; None: nothing is committed yet
     headers_final: bool = False  # the response has these headers, or must not be changed any more
-    ended: bool = False  # the middleware has finished
     sent: web.StreamResponse | None = None  # the response whose headers were sent
     refusal: Exception | None = None  # why an error response was sent instead of the one that was being prepared
     open: OpenConnection | None = None  # a WebSocket or an event stream, from its headers on
 
-    async def commit(self, status: int | None) -> None:
+    def begin(self, request: web.Request) -> Exchange:
+        """Return the exchange; the first call creates it: most requests that need no session need no exchange.
+
+        If the commit or the end of the request is over by then, the exchange learns so, which never has to wait.
+        """
+        if self.exchange is None:
+            view = AiohttpView(request if self.request is None else self.request)  # a middleware may pass on a clone
+            self.exchange = exchange = self.store.exchange(view)
+            if self.added is not None:
+                exchange.commit(None)
+            if self.request is None:
+                exchange.finish()
+        return self.exchange
+
+    def commit(self, request: web.Request, status: int | None) -> Done[None] | Awaitable[None]:
         """Commit, once.
 
         Raises:
             SessionError: send the core's error response instead.
         """
         if self.added is None:
-            self.added = await self.exchange.commit(status)
+            if self.exchange is not None or (status is not None and status >= 500):
+                return self._commit_session(request, status)
+            self.added = ()
+        return DONE
 
-    async def write_headers(self, response: web.StreamResponse) -> None:
-        """Commit if that was not done yet, and write the session's headers into a response that is about to be sent.
+    async def _commit_session(self, request: web.Request, status: int | None) -> None:
+        self.added = await self.begin(request).commit(status)
+
+    async def commit_prepared(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Commit before a response that the handler prepares is sent, after which nothing can replace it.
 
         Raises:
             SessionError: send the core's error response instead.
         """
         self.headers_final = True
-        if self.added is None:
-            await self.commit(response.status)
-        if not self.added and not self.exchange.session.accessed:
+        await self.commit(request, response.status)
+
+    def write_headers(self, response: web.StreamResponse) -> None:
+        """Write the session's headers into a response that is about to be sent."""
+        self.headers_final = True
+        exchange, added = self.exchange, self.added or ()
+        if exchange is None or not (added or exchange.session.accessed):
             return
         headers = response.headers
         present = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]
-        revised = self.exchange.revise(present, self.added or ())
+        revised = exchange.revise(present, added)
         if revised[: len(present)] == present:  # usually headers are only appended
             del revised[: len(present)]
         else:
@@ -59,15 +86,25 @@ class RequestContext(Opaque, Struct, eq=False):
         """Keep the error response that is sent instead of the one that was being prepared."""
         self.refusal, self.sent = error, response
 
-    def note_response(self, request: web.Request, response: web.StreamResponse) -> None:
+    def note_response(
+        self, request: web.Request, response: web.StreamResponse, contexts: Sequence["RequestContext"]
+    ) -> None:
         """Note the response whose headers are about to be sent; watch the session of a WebSocket or an event stream."""
-        end_body_with_session(self.exchange, request, response)
-        if self.ended:  # an outer middleware may have made this response, and nothing would stop the watch
+        if isinstance(response, web.Response):
+            body = response.body
+            if not isinstance(body, bytes) and isinstance(body, Payload) and is_event_stream(response):
+                end_body_with_session(self.begin(request), request, response)
+            if self.request is not None:
+                self.sent = response
             return
-        self.sent = response
-        self.open = open_connection(self.exchange, request, response)
-        if self.open is not None:
-            self.open.begin_with_headers(request.writer)
+        is_socket = isinstance(cast("object", response), web.WebSocketResponse)
+        if self.request is not None:  # otherwise an outer middleware has made this response: nothing would stop it
+            self.sent = response
+            if is_socket or is_event_stream(response):
+                self.open = open_connection(self.begin(request), request, response)
+                self.open.begin_with_headers(request.writer)
+        if is_socket:
+            _observe(response, contexts)
 
     async def end_for_error(self, error: Exception) -> web.StreamResponse | None:
         """Close the WebSocket or event stream because of an error, and return it; None: raise the error again."""
@@ -78,7 +115,7 @@ class RequestContext(Opaque, Struct, eq=False):
 
         If the error was already answered while a response was being prepared, return that answer.
         """
-        if self.sent is None or (error is not self.refusal and not log_late_failure(self.exchange, error)):
+        if self.sent is None or (error is not self.refusal and not log_late_failure(self.begin(request), error)):
             return None
         if request.transport is not None:
             request.transport.close()
@@ -90,7 +127,7 @@ class RequestContext(Opaque, Struct, eq=False):
 
     def end(self) -> None:
         """Note that the middleware has finished: a response that was not committed must not be changed."""
-        self.ended = True
+        self.request = None
         if self.open is not None:
             self.open.stop()
             vars(self.open.response).pop("receive", None)
@@ -99,14 +136,12 @@ class RequestContext(Opaque, Struct, eq=False):
             self.headers_final = True
 
 
-def observe(response: web.StreamResponse, contexts: Sequence[RequestContext]) -> None:
+def _observe(response: web.StreamResponse, contexts: Sequence[RequestContext]) -> None:
     """Notify the contexts of each message that a WebSocket's handler receives, by wrapping a method of this response.
 
     aiohttp's other ways to receive call this one.
     """
-    if not isinstance(response, web.WebSocketResponse):
-        return
-    kind = cast("Any", type(cast("object", response)))
+    kind = cast("Any", type(response))
 
     async def receive(*args: float | None, **options: float | None) -> object:
         message = await kind.receive(response, *args, **options)

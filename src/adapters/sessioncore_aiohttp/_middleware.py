@@ -7,18 +7,17 @@ decides what is stored, which cookie is sent and what response an error gets.
 """
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, Final, Never
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.typedefs import Handler, Middleware
 
-from sessioncore import Session, SessionError, SessionNotLoaded, SessionStore
-from sessioncore.integration import Warnings, check_beside, check_scope_key, check_store
-from sessioncore_aiohttp._context import RequestContext, abort_with, observe, to_web_response
+from sessioncore import Done, Session, SessionError, SessionNotLoaded, SessionStore
+from sessioncore.integration import DONE, Warnings, check_beside, check_scope_key, check_store
+from sessioncore_aiohttp._context import RequestContext, abort_with, to_web_response
 from sessioncore_aiohttp._open import is_closing
-from sessioncore_aiohttp._view import AiohttpView
 
 __all__ = ["get_session", "session_middleware", "setup"]
 
@@ -66,10 +65,16 @@ class _Middleware:
     async def _serve(self, context: RequestContext, request: web.Request, handler: Handler) -> web.StreamResponse:
         failed = True
         try:
-            response = await self._call_handler(context, request, handler)
+            try:
+                response = await handler(request)
+            except web.HTTPException as exc:  # a response, too
+                await self._commit(context, request, exc)
+                raise
+            if (committing := self._commit(context, request, response)) is not DONE:
+                await committing
             failed = context.added is None  # there was no response
             return response
-        except web.HTTPException:  # a response, which `_call_handler` has committed
+        except web.HTTPException:
             raise
         except Exception as error:
             replacement = await self._error_response(context, request, error) or await context.end_for_error(error)
@@ -79,7 +84,10 @@ class _Middleware:
         finally:
             context.end()
             # When a client disconnects from a stream or a WebSocket, the handler gets an exception; that is no failure.
-            await context.exchange.finish(failed=failed and not is_closing(request))
+            if context.exchange is not None:
+                finishing = context.exchange.finish(failed and not is_closing(request))
+                if finishing is not DONE:
+                    await finishing
 
     def _begin(self, request: web.Request) -> RequestContext | None:
         """Create the context of a request; return None if an outer middleware of this store has one."""
@@ -88,42 +96,41 @@ class _Middleware:
         if contexts is None:
             contexts = writer.__sessioncore__ = []
         for outer in contexts:
-            if check_scope_key(outer.exchange.session.store, outer.scope_key, self._store, self._scope_key):
-                if not outer.ended:
+            if check_scope_key(outer.store, outer.scope_key, self._store, self._scope_key):
+                if outer.request is not None:
                     return None
                 contexts.remove(outer)  # an outer middleware serves the request again
                 break
-        context = RequestContext(self._scope_key, self._store.exchange(AiohttpView(request)))
+        context = RequestContext(self._store, self._scope_key, request)
         contexts.append(context)
         return context
 
-    async def _call_handler(
-        self, context: RequestContext, request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
-        """Call the handler, and commit before the response that it returned or raised is sent."""
-        try:
-            response = await handler(request)
-        except web.HTTPException as exc:
-            await self._commit(context, exc)
-            raise
-        if isinstance(response, web.StreamResponse):  # pyright: ignore[reportUnnecessaryIsInstance]  # a `return` may be missing
-            await self._commit(context, response)
-        return response
-
-    async def _commit(self, context: RequestContext, response: web.StreamResponse) -> None:
-        if response.prepared and not context.headers_final:  # sent already: without the signal, or for another request
+    def _commit(
+        self, context: RequestContext, request: web.Request, response: web.StreamResponse
+    ) -> Done[None] | Awaitable[None]:
+        """Commit before a response that the handler returned or raised is sent."""
+        prepared = getattr(response, "prepared", None)
+        if prepared is None:  # it is no response: a `return` may be missing
+            return DONE
+        if prepared and not context.headers_final:  # sent already: without the signal, or for another request
             self._warn(context)
-            await context.commit(None)
-            return
-        await context.commit(response.status)
-        if not self._uses_signal and not context.headers_final:
+            return context.commit(request, None)
+        if self._uses_signal:
+            return context.commit(request, response.status)
+        return self._commit_and_write(context, request, response)
+
+    async def _commit_and_write(
+        self, context: RequestContext, request: web.Request, response: web.StreamResponse
+    ) -> None:
+        await context.commit(request, response.status)
+        if not context.headers_final:
             for morsel in response.cookies.values():  # otherwise aiohttp would append them after all other headers
                 response.headers.add("Set-Cookie", morsel.OutputString())
             response.cookies.clear()
-            await context.write_headers(response)
+            context.write_headers(response)
 
     def _warn(self, context: RequestContext) -> None:
-        if context.exchange.session.accessed:
+        if context.exchange is not None and context.exchange.session.accessed:
             self._warnings.warn(
                 "a handler returned a response that was sent for another request, and aiohttp sends none twice; "
                 "make a new one for each request"
@@ -140,12 +147,12 @@ class _Middleware:
             return None
         if self._uses_signal and not isinstance(error, SessionError):
             try:
-                await context.commit(500)
+                await context.commit(request, 500)
             except SessionError as hidden:
                 error = hidden
             else:
                 return None  # `on_prepare` writes the session's headers into the response that is made of the error
-        response = context.exchange.error_response(error)
+        response = context.begin(request).error_response(error)
         if response is None:
             return None
         if not response.handled:
@@ -156,14 +163,15 @@ class _Middleware:
         """Write the session's headers before any response is sent, and commit if that was not done yet."""
         contexts: Sequence[RequestContext] = getattr(request.writer, _CONTEXTS, ())
         for context in contexts:
-            if context.exchange.session.store is self._store and not context.headers_final:
-                try:
-                    await context.write_headers(response)
-                except SessionError as error:
-                    _answer(context, request, error)
-                    raise  # also in the handler, so that it does not send its response
-                context.note_response(request, response)
-                observe(response, contexts)
+            if context.store is self._store and not context.headers_final:
+                if context.added is None:
+                    try:
+                        await context.commit_prepared(request, response)
+                    except SessionError as error:
+                        _answer(context, request, error)
+                        raise  # also in the handler, so that it does not send its response
+                context.write_headers(response)
+                context.note_response(request, response, contexts)
 
 
 def _answer_signals(context: RequestContext, request: web.Request, response: web.StreamResponse) -> None:
@@ -171,10 +179,15 @@ def _answer_signals(context: RequestContext, request: web.Request, response: web
 
     aiohttp prepares a response when no middleware can handle an exception any more, and closes the connection.
     """
-    called = (receiver for app in request.match_info.apps for receiver in app.on_response_prepare)
-    if all(getattr(receiver, "__func__", None) is _Middleware.on_prepare for receiver in called):
-        return
-    if not isinstance(response, web.StreamResponse):  # pyright: ignore[reportUnnecessaryIsInstance]  # see `_call_handler`
+    for app in request.match_info.apps:
+        for receiver in app.on_response_prepare:
+            if getattr(receiver, "__func__", None) is not _Middleware.on_prepare:
+                _answer_errors_of_prepare(context, request, response)
+                return
+
+
+def _answer_errors_of_prepare(context: RequestContext, request: web.Request, response: web.StreamResponse) -> None:
+    if not isinstance(response, web.StreamResponse):  # pyright: ignore[reportUnnecessaryIsInstance]  # see `_commit`
         return
     prepare = response.prepare
 
@@ -197,7 +210,7 @@ def _answer(context: RequestContext, request: web.Request, error: Exception) -> 
     """
     if request.writer.output_size > 0 or is_closing(request):
         return False
-    if (replacement := context.exchange.error_response(error, unsent=True)) is None:
+    if (replacement := context.begin(request).error_response(error, unsent=True)) is None:
         return False
     contexts: Sequence[RequestContext] = getattr(request.writer, _CONTEXTS)
     others = [other for other in contexts if other is not context]
@@ -264,12 +277,14 @@ async def get_session(request: web.Request, *, scope_key: str = "session") -> Se
     for context in reversed(contexts):
         if context.scope_key == scope_key:
             found = context
-            if not context.ended:  # otherwise it belongs to a sub-application that has finished
+            if context.request is not None:  # otherwise it belongs to a sub-application that has finished
                 break
     if found is None:
         raise SessionNotLoaded(
             f"no store with scope_key={scope_key!r} is set up for this request; call setup(app, store) before you "
             "append middlewares that use the session"
         )
-    await found.exchange.load(required=True)
-    return found.exchange.session
+    exchange = found.begin(request)
+    if (loading := exchange.load(required=True)) is not DONE:
+        await loading
+    return exchange.session

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.payload import Payload
 from anyio import move_on_after
 from msgspec import Struct
 from multidict import CIMultiDict
@@ -22,27 +21,28 @@ from sessioncore.integration import (
     watch_connection,
 )
 
-__all__ = ["OpenConnection", "end_body_with_session", "is_closing", "open_connection"]
+__all__ = ["OpenConnection", "end_body_with_session", "is_closing", "is_event_stream", "open_connection"]
 
 _TIMEOUT: Final = 10.0  # seconds for the last bytes to a client that reads nothing any more
 _USES: Final = frozenset({web.WSMsgType.TEXT, web.WSMsgType.BINARY})
 
 
-def open_connection(exchange: Exchange, request: web.Request, response: web.StreamResponse) -> "OpenConnection | None":
-    """Return an object that closes the connection when the session ends; None: the response runs to its end."""
+def is_event_stream(response: web.StreamResponse) -> bool:
+    """Return whether the client reads events until one of the two closes the connection."""
+    return response.content_type == "text/event-stream"
+
+
+def open_connection(exchange: Exchange, request: web.Request, response: web.StreamResponse) -> "OpenConnection":
+    """Return an object that closes a WebSocket or an event stream when the session ends."""
     if isinstance(response, web.WebSocketResponse):
         socket: Any = response  # pyright: ignore[reportUnknownVariableType]  # of its messages
         return OpenConnection(exchange, socket, partial(_close_socket, socket), lambda: bool(socket.closed))
-    return None if isinstance(response, web.Response) else _event_stream(exchange, request, response)
+    return OpenConnection(exchange, response, partial(_end_stream, request), partial(is_closing, request))
 
 
-def end_body_with_session(exchange: Exchange, request: web.Request, response: web.StreamResponse) -> None:
+def end_body_with_session(exchange: Exchange, request: web.Request, response: web.Response) -> None:
     """Close an event stream whose body is a generator when the session ends; aiohttp sends it after the middleware."""
-    if not isinstance(response, web.Response) or not isinstance(response.body, Payload):
-        return
-    stream, send_body = _event_stream(exchange, request, response), response.write_eof
-    if stream is None:
-        return
+    stream, send_body = open_connection(exchange, request, response), response.write_eof
 
     async def write_eof(data: bytes = b"") -> None:
         vars(response).pop("write_eof", None)
@@ -53,12 +53,6 @@ def end_body_with_session(exchange: Exchange, request: web.Request, response: we
             stream.stop()
 
     vars(response)["write_eof"] = write_eof
-
-
-def _event_stream(exchange: Exchange, request: web.Request, response: web.StreamResponse) -> "OpenConnection | None":
-    if response.content_type != "text/event-stream":
-        return None
-    return OpenConnection(exchange, response, partial(_end_stream, request), partial(is_closing, request))
 
 
 class OpenConnection(Opaque, Struct, eq=False):

@@ -33,7 +33,8 @@ class AiohttpView(Opaque, Struct, eq=False):
 
     @property
     def handshake(self) -> bool:
-        return asks_for_websocket(self._request.headers.getall(hdrs.UPGRADE, ()))
+        headers = self._request.headers
+        return hdrs.UPGRADE in headers and asks_for_websocket(headers.getall(hdrs.UPGRADE))
 
     def cookie_headers(self) -> Sequence[bytes]:
         return self._raw(hdrs.COOKIE)
