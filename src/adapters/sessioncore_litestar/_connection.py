@@ -87,7 +87,8 @@ def provide_id(scope: Scope) -> None:
     """Let `get_session_id` return the ID of the session, and None after `clear_session`, whatever the request class."""
     state: Any = ScopeState.from_scope(scope)
     state.__class__ = _IdState
-    state.begin(exchange_of(cast("dict[str, Any]", scope), "session"))
+    found: Any = scope  # each request pays for a call of `cast`
+    state.begin(exchange_of(found, "session"))
 
 
 def _no_session(scope_key: str) -> SessionNotLoaded:
@@ -110,7 +111,8 @@ async def replace_data(session: Session, value: object) -> None:
 
 def is_mount(scope: Scope) -> bool:
     """Return whether the route is a mounted ASGI application, whose session middleware may use scope["session"]."""
-    return getattr(cast("dict[str, Any]", scope).get("route_handler"), "is_mount", False)
+    found: Any = scope
+    return getattr(found.get("route_handler"), "is_mount", False)
 
 
 def _to_dict(value: object) -> dict[str, Any]:
@@ -146,7 +148,8 @@ def _session_in(connection: AnyConnection) -> dict[str, Any]:
     Raises:
         SessionNotLoaded: there is none; Litestar would advise to install a middleware.
     """
-    scope = cast("dict[str, Any]", connection.scope)
+    scope: Any = connection.scope
     if "session" not in scope:
         raise _no_session("session")
-    return cast("dict[str, Any]", scope["session"])
+    session: dict[str, Any] = scope["session"]
+    return session

@@ -7,6 +7,7 @@ into responses; this module passes the hidden exceptions to the ASGI middleware.
 
 import logging
 import sys
+from collections.abc import Awaitable
 from typing import Any, NoReturn, cast
 
 from litestar.connection import Request
@@ -20,8 +21,8 @@ from litestar.utils.scope.state import ScopeState
 from msgspec import Struct
 
 import sessioncore_asgi
-from sessioncore import Session, SessionError, SessionStore
-from sessioncore.integration import Opaque
+from sessioncore import Done, Session, SessionError, SessionStore
+from sessioncore.integration import DONE, Opaque
 from sessioncore_asgi._ended import ConnectionEnded
 from sessioncore_asgi._other_sessions import check_inside
 from sessioncore_litestar._connection import apply_assignment, is_mount, provide_id
@@ -51,7 +52,7 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection that is not excluded."""
         # This dict belongs to the request. A handler that the application has for these errors takes precedence.
-        state = cast("Any", ScopeState.from_scope(scope))
+        state: Any = ScopeState.from_scope(scope)
         state.exception_handlers.setdefault(SessionError, _reraise)
         if scope["type"] == ScopeType.WEBSOCKET:
             await self._serve_websocket(scope, receive, send)
@@ -86,7 +87,8 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
         except Exception as exc:  # noqa: BLE001 - Litestar's own middleware answers each, too
             await _answer(_unwrap(exc), scope, receive, send, sender)
         if sender is not None:
-            await sender.apply_assignment()
+            if (applying := sender.apply_assignment()) is not DONE:
+                await applying
             if sender.failure is not None:
                 raise sender.failure
 
@@ -115,12 +117,19 @@ async def _answer(error: Exception, scope: Scope, receive: Receive, send: Send, 
 class _Sender(Opaque, Struct, eq=False):
     """Handles the messages of the application before the ASGI middleware gets them."""
 
-    _scope: Scope
+    _scope: Any
     _scope_key: str
     _send: Send
     failure: Exception | None = None  # raised by a WebSocket handler; Litestar turned it into a close code
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
+        """Forward a message; without a coroutine of its own, as no `set_session` was called in most requests."""
+        if message["type"] == "websocket.close" or type(self._scope.get(self._scope_key)) is not Session:
+            return self._apply_and_send(message)
+        send = self._send  # calling a field directly is slower
+        return send(message)
+
+    async def _apply_and_send(self, message: Message) -> None:
         kind = message["type"]
         if kind in _START_MESSAGES or (
             kind == "http.response.body" and not cast("Any", message).get("more_body", False)
@@ -134,11 +143,11 @@ class _Sender(Opaque, Struct, eq=False):
                 return
         await self._send(message)
 
-    async def apply_assignment(self) -> None:
+    def apply_assignment(self) -> Done[None] | Awaitable[Session]:
         """Apply `set_session` and `clear_session`: before the headers, and at the end of a stream or WebSocket."""
-        scope = cast("dict[str, Any]", self._scope)
-        if type(scope.get(self._scope_key)) is not Session:
-            await apply_assignment(self._scope, self._scope_key)
+        if type(self._scope.get(self._scope_key)) is Session:
+            return DONE
+        return apply_assignment(self._scope, self._scope_key)
 
 
 class _ServerError(Exception):
