@@ -50,6 +50,7 @@ class RequestContext(Opaque, Struct, eq=False):
             SessionError: send the core's error response instead.
         """
         if self.added is None:
+            # With a status of 500 or more, the exchange also looks for an error of ours that the handler has hidden.
             if self.exchange is not None or (status is not None and status >= 500):
                 return self._commit_session(request, status)
             self.added = ()
