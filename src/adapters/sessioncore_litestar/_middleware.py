@@ -117,7 +117,7 @@ async def _answer(error: Exception, scope: Scope, receive: Receive, send: Send, 
 class _Sender(Opaque, Struct, eq=False):
     """Handles the messages of the application before the ASGI middleware gets them."""
 
-    _scope: Any
+    _scope: Any  # a Scope; as a TypedDict, it could not be asked for a key that is a variable
     _scope_key: str
     _send: Send
     failure: Exception | None = None  # raised by a WebSocket handler; Litestar turned it into a close code
