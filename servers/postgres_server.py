@@ -120,6 +120,13 @@ class PostgresServer:
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "tester", name)
         return self.dsn(name)
 
+    def add_file(self, name: str, content: bytes) -> None:
+        """Put a file into the server's folder that only the server can read."""
+        file = self.data / name
+        file.touch(mode=0o600)
+        file.write_bytes(content)
+        _own(file)
+
     def promote(self) -> None:
         """Make a standby accept writes, and wait until it does."""
         self._run("pg_ctl", "promote", "-D", self.data)

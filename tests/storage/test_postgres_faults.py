@@ -5,8 +5,10 @@ import gc
 import os
 import random
 import socket
+import ssl
 import time
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ from typing import Any
 import anyio
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 import pytest
+import trustme
 from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
 from tests.storage.postgres_rigs import backends, connection, driver, new_table, opened, proxied, table_of, writing
 from tests.storage.rigs import record_at
+from tests.tcp_proxy import proxy_to
 from tests.turns import comes_true, watched
 
 from sessioncore._errors import StorageUnavailable
@@ -215,6 +219,24 @@ async def test_connections_broken_off_under_load_are_replaced(postgres: Postgres
             assert await writers.progress() < 4
 
 
+@pytest.fixture
+async def tls(postgres: PostgresServer, tmp_path: Path) -> AsyncGenerator[Path]:
+    """Let the server speak TLS for a while; return the certificate of its CA."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    postgres.add_file("server.key", issued.private_key_pem.bytes())
+    postgres.add_file("server.crt", issued.cert_chain_pems[0].bytes())
+    async with connection(postgres.dsn()) as plain:
+        for setting in ("on", "off"):
+            await plain.execute(f"ALTER SYSTEM SET ssl = {setting}")
+            await plain.execute("SELECT pg_reload_conf()")
+            while await plain.fetchval("SHOW ssl") != setting:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            if setting == "on":
+                yield tmp_path / "ca.pem"
+
+
 async def test_no_server_at_all_is_unavailable_and_may_come_later(postgres: PostgresServer) -> None:
     postgres.kill()
     storage = PostgresStorage(postgres.dsn(), timeout=timedelta(seconds=5))
@@ -225,6 +247,60 @@ async def test_no_server_at_all_is_unavailable_and_may_come_later(postgres: Post
     postgres.start()
     await storage.check()
     await storage.aclose()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "said"),
+    [
+        pytest.param(1, "look at the server", id="the server is away"),
+        pytest.param(2, "takes no writes", id="no host of several takes writes"),
+    ],
+)
+async def test_an_outage_costs_few_attempts_to_connect(postgres: PostgresServer, hosts: int, said: str) -> None:
+    async with proxy_to(postgres.port) as proxy:
+        several = ",".join([f"127.0.0.1:{proxy.port}"] * hosts)
+        options = "?default_transaction_read_only=on" if hosts > 1 else ""
+        dsn = f"postgresql://tester@{several}/postgres{options}"
+        async with aclosing(PostgresStorage(dsn, table=new_table())) as storage:
+            if hosts == 1:
+                await storage.open()
+                proxy.switch(1)
+                proxy.drop()
+
+            async def write() -> None:
+                for _ in range(100):
+                    with pytest.raises(StorageUnavailable, match=said) as caught:
+                        await storage.create("a", b"x", 100)
+                    assert caught.value.__cause__ is not None
+
+            began, before = time.monotonic(), proxy.connections
+            await asyncio.gather(*(write() for _ in range(8)))
+            # Eight at the same time, then some with short pauses before them, then two a second.
+            assert proxy.connections - before <= hosts * (8 + 5 + 2 * (time.monotonic() - began) + 1)
+            if hosts == 1:
+                proxy.switch(postgres.port)
+                with anyio.fail_after(10):
+                    while not await acknowledged(storage):  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+
+
+async def acknowledged(storage: PostgresStorage) -> bool:
+    with suppress(StorageUnavailable):
+        return await storage.create("a", b"x", 100) is not None
+    return False
+
+
+async def test_a_certificate_that_is_not_trusted_is_unavailable(
+    postgres: PostgresServer, tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PGSSLMODE")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    dsn = f"{postgres.dsn()}?sslmode=verify-full&sslrootcert="
+    async with opened(f"{dsn}{tls}") as storage:
+        await storage.check()
+    with pytest.raises(StorageUnavailable, match=r"certificates.*sslrootcert=") as caught:
+        await PostgresStorage(f"{dsn}{tmp_path / 'other.pem'}").open()
+    assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,31 +13,80 @@ import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # py
 
 from sessioncore.concurrency._forks import in_each_child, part_with_socket
 from sessioncore.concurrency._standstill import time_limit
+from sessioncore.storage._backoff import Backoff
+from sessioncore.storage.postgres._errors import FAILURES, storage_error
 
-__all__ = ["connect", "target_of"]
+__all__ = ["Connector", "target_of"]
 
 # Seconds, and a number of probes. Some firewalls and load balancers forget a connection that was idle for four
 # minutes, and tell neither side: the next statement would wait for its reply in vain.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
+_MAX_FAILURES: Final = 3  # in a row before the next attempt has to wait: fewer may be accidents
 
-async def connect(*args: Any, timeout: float, **options: Any) -> Any:  # noqa: ASYNC109 - asyncpg's own name
-    """Connect within `timeout` seconds; if the caller is cancelled, the attempt goes on, and its connection is closed.
 
-    A cancelled `asyncpg.connect` may leave a future behind whose exception is logged. No other call uses the
-    connection: the attempt may have begun before the server came back.
+class Connector:
+    """Makes the connections of one pool. After some failed attempts in a row there is a pause before each further one.
+
+    During a pause, calls that need a new connection fail with the last error. An attempt costs a server a process and
+    a login, and one that starts, or is about to become the primary, should not have to spend them on each request.
     """
-    attempt = asyncio.ensure_future(_connect_within(timeout, args, options))
-    try:
-        await asyncio.wait([attempt])  # `shield` would log what fails after the caller was cancelled, on Python 3.14.5
-    except asyncio.CancelledError:
-        attempt.add_done_callback(_close)
-        raise
-    connection = attempt.result()
-    in_each_child(connection, _leave_to_parent)
-    with suppress(OSError):  # it is broken already, as the first statement will find out
-        _keep_alive(connection)
-    return connection
+
+    __slots__ = ("_backoff", "_failure", "_failures")
+
+    def __init__(self) -> None:
+        self._backoff = Backoff(monotonic)
+        self._failures = 0  # in a row
+        self._failure: Exception | None = None  # of the last attempt; None: the next one may begin immediately
+
+    async def __call__(self, *args: Any, timeout: float, **options: Any) -> Any:  # noqa: ASYNC109 - asyncpg's own name
+        """Connect within `timeout` seconds; a cancelled caller's attempt goes on, and its connection is closed.
+
+        A cancelled `asyncpg.connect` may leave a future behind whose exception is logged. No other call uses the
+        connection: the attempt may have begun before the server came back.
+
+        Raises:
+            StorageError: the server did not accept the connection. asyncpg's error is its cause, and is not raised
+                itself: the traceback would keep a request alive.
+        """
+        if self._failure is not None:
+            if self._backoff.time_left():
+                raise storage_error(self._failure) from self._failure
+            self._backoff.failed()  # unless this attempt succeeds, the next one has to wait, too
+        attempt = asyncio.ensure_future(_connect_within(timeout, args, options))
+        attempt.add_done_callback(self._note)
+        try:
+            # `shield` would log what fails after the caller was cancelled, on Python 3.14.5.
+            await asyncio.wait([attempt])
+        except asyncio.CancelledError:
+            attempt.add_done_callback(_close)
+            raise
+        if (failure := _failure_of(attempt)) is not None:
+            raise storage_error(failure) from failure
+        connection = attempt.result()
+        in_each_child(connection, _leave_to_parent)
+        with suppress(OSError):  # it is broken already, as the first statement will find out
+            _keep_alive(connection)
+        return connection
+
+    def _note(self, attempt: asyncio.Future[Any]) -> None:
+        if (failure := _failure_of(attempt)) is None:
+            self._failure, self._failures = None, 0
+            self._backoff.succeeded()
+        elif not isinstance(failure, TimeoutError):  # the core makes fewer calls after timeouts
+            self._failures += 1
+            if self._failures >= _MAX_FAILURES:
+                if self._failure is None:
+                    self._backoff.failed()
+                self._failure = failure
+
+
+def _failure_of(attempt: asyncio.Future[Any]) -> Exception | None:
+    """Return why there is no connection; None if there is one, or if the attempt says nothing about the server."""
+    failure = None if attempt.cancelled() else attempt.exception()
+    if isinstance(failure, FAILURES) and not isinstance(failure, asyncpg.ClientConfigurationError):
+        return failure
+    return None
 
 
 def _leave_to_parent(connection: Any) -> None:

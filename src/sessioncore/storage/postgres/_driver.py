@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.concurrency._standstill import time_limit
+from sessioncore.storage.postgres._connecting import Connector
 from sessioncore.storage.postgres._errors import (
     FAILURES,
     READ_ONLY,
@@ -54,6 +55,7 @@ class Database:
         self._statements = PreparedStatements(named=prepared_statements)
         self._timeout = timeout
         self._pool: Pool | None = None  # until it is needed, and after `aclose`
+        self._connector = Connector()
         self._connecting = asyncio.Lock()
         self._closed = False
         self._releasing: list[Any] = []  # connections whose callers were cancelled while they gave them back
@@ -76,7 +78,9 @@ class Database:
 
     async def _usable_pool(self) -> Pool:
         if isinstance(self._source, str):
-            return await make_pool(self._source, max_connections=self._max_connections, seconds=self._timeout)
+            return await make_pool(
+                self._source, self._connector, max_connections=self._max_connections, seconds=self._timeout
+            )
         if getattr(self._source, "_loop", None) not in {None, asyncio.get_running_loop()}:
             raise StorageError(_OTHER_LOOP)  # asyncpg would fail half-way and leave a connection in an unknown state
         return self._source

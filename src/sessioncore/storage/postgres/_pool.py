@@ -8,9 +8,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
-from sessioncore._errors import ConfigError
-from sessioncore.storage.postgres._connecting import connect, target_of
-from sessioncore.storage.postgres._errors import FAILURES, storage_error
+from sessioncore._errors import ConfigError, StorageError
+from sessioncore.storage.postgres._connecting import Connector, target_of
 
 __all__ = ["Pool", "make_pool", "source_of"]
 
@@ -41,7 +40,7 @@ def source_of(given: object) -> Pool | str:
     raise ConfigError("PostgresStorage takes postgresql://user:password@host:port/database, or an asyncpg.Pool")
 
 
-async def make_pool(dsn: str, *, max_connections: int, seconds: float) -> Pool:
+async def make_pool(dsn: str, connect: Connector, *, max_connections: int, seconds: float) -> Pool:
     """Return a pool that has connected once, and gives up an attempt to connect after `seconds`.
 
     Raises:
@@ -69,10 +68,10 @@ async def make_pool(dsn: str, *, max_connections: int, seconds: float) -> Pool:
             raise
     except (ValueError, OverflowError, KeyError) as exc:  # OverflowError for a port beyond 65535
         raise ConfigError(_what_is_wrong(exc)) from None
-    except FAILURES as exc:
-        if isinstance(exc, OSError) and isinstance(exc.__cause__, KeyError):  # getpass does this since Python 3.13
-            raise ConfigError(_what_is_wrong(exc.__cause__)) from None
-        raise storage_error(exc) from exc
+    except StorageError as exc:
+        if isinstance(exc.__cause__, OSError) and isinstance(exc.__cause__.__cause__, KeyError):
+            raise ConfigError(_what_is_wrong(exc.__cause__.__cause__)) from None  # of getpass since Python 3.13
+        raise
     return cast("Pool", pool)
 
 

@@ -13,8 +13,8 @@ from typing import cast
 import hiredis
 
 from sessioncore._watchers import Changed
+from sessioncore.storage._backoff import Backoff
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, ReplyTimeout, error_of, was_refused
-from sessioncore.storage.redis.connection._backoff import Backoff
 from sessioncore.storage.redis.connection._pipelined import YOUNG, Invalidated, PipelinedConnection
 from sessioncore.storage.redis.connection._transport import CallLimit, Command, Opener, RedisReply, Transport
 from sessioncore.storage.redis.connection._waiting import cancel_and_wait, within
