@@ -123,6 +123,15 @@ async def test_mutate_begins_with_the_default_also_with_one_that_was_changed(lab
         assert dict(session) == {"count": 1, "cart": [Item("tea"), Item("milk")], "log": [0, 1], "name": "ada!"}
 
 
+async def test_an_error_of_a_default_factory_is_not_taken_for_a_missing_default(lab: Lab) -> None:
+    failing = SessionKey("settings", dict[str, int], default_factory=lambda: {"a": {"b": 1}["c"]})
+    async with lab.visitor.request() as session:
+        for read in (session.get, session.__getitem__, session.setdefault):
+            with pytest.raises(KeyError, match="c"):
+                read(failing)
+        assert session.get(failing, {}) == {}
+
+
 async def test_a_value_of_another_type_is_corrupt_for_its_typed_key_and_readable_by_name(lab: Lab) -> None:
     await lab.begin(count="canary", ok=True)
     async with lab.visitor.request() as session:

@@ -125,13 +125,11 @@ class SessionMapping(SessionBase, MutableMapping[str, Any]):
             if type(value) is Raw:
                 return self._decode(state, key, value)
             return default if value is _MISSING else value
-        # Without a `default` here, a missing typed key has its own default.
-        if key not in self and (not isinstance(key, SessionKey) or default is not None):
-            return default
-        try:
-            return self[key]
-        except KeyError:
-            return default
+        if key not in self:
+            own = isinstance(key, SessionKey) and (key.default is not UNSET or key.default_factory is not None)
+            if not own or default is not None:
+                return default
+        return self[key]  # of a missing key, its own default
 
     @overload
     def set(self, key: SessionKey[T], value: T) -> None: ...
