@@ -57,7 +57,7 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.enable()
         gc.freeze()
-        gc.set_threshold(3_000)
+        gc.set_threshold(10_000)
 
 
 @pytest.hookimpl
@@ -86,7 +86,7 @@ def server() -> Generator[Server]:
 @pytest.fixture(scope="session")
 def postgres() -> Generator[PostgresServer]:
     """A server for all tests of a process, each with its own table. Without fsync a killed server loses nothing."""
-    with postgres_server(fsync="off", full_page_writes="off", jit="off") as server:
+    with postgres_server(fsync="off", full_page_writes="off", jit="off", autovacuum="off") as server:
         yield server
 
 
