@@ -3,17 +3,27 @@
 from typing import Any
 
 import pytest
-from litestar import Response, get, post
+from litestar import Litestar, Response, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import NotAuthorizedException, NotFoundException
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
+from litestar.testing import TestClient
 from litestar.types import Scope
 from tests.adapters.litestar_kit import AnyConnection, AnyRequest, Open, SessionDep, Watch, read, write
 from tests.stores import SpyStorage
 
-from sessioncore import Session, SessionError, SessionNotLoaded
-from sessioncore_litestar import get_session
+from sessioncore import (
+    ConfigError,
+    Extractor,
+    Session,
+    SessionConfig,
+    SessionError,
+    SessionNotLoaded,
+    SessionStore,
+    Source,
+)
+from sessioncore_litestar import SessionPlugin, get_session
 
 
 class Teapot(Exception):
@@ -206,3 +216,15 @@ def test_a_logout_by_clear_session_holds_when_the_page_for_an_error_fails(enter:
     for path in ("/leave", "/leave?spill=1"):
         client.post("/write")
         assert (client.post(path).status_code, client.get("/read").json()) == (500, {})
+
+
+def test_a_fault_of_the_setup_reaches_the_server_which_logs_it() -> None:
+    def number(_: object) -> Any:
+        return 3
+
+    store = SessionStore(SessionConfig.development(extractor=Extractor(number, Source.OTHER, "mine")))
+    with (
+        TestClient(Litestar([read], plugins=[SessionPlugin(store)])) as client,
+        pytest.raises(ConfigError, match="must return str or None"),
+    ):
+        client.get("/read")

@@ -51,7 +51,8 @@ class SessionMiddleware(LitestarSessionMiddleware[BaseSessionBackend[Any]]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection that is not excluded."""
-        # This dict belongs to the request. A handler that the application has for these errors takes precedence.
+        # This dict belongs to the request. A handler that the application has for these errors takes precedence. It is
+        # set before the ASGI middleware runs, whose own errors must reach the server, too: Litestar does not log them.
         state: Any = ScopeState.from_scope(scope)
         state.exception_handlers.setdefault(SessionError, _reraise)
         if scope["type"] == ScopeType.WEBSOCKET:
