@@ -284,6 +284,16 @@ async def test_an_outage_costs_few_attempts_to_connect(postgres: PostgresServer,
                         await asyncio.sleep(0.01)
 
 
+async def test_two_attempts_to_connect_that_fail_hold_no_other_up(postgres: PostgresServer) -> None:
+    async with proxied(postgres) as (storage, proxy):
+        proxy.drop()
+        proxy.cuts = 2
+        while proxy.cuts:
+            with pytest.raises(StorageUnavailable):
+                await storage.load("a")
+        assert await storage.load("a") is None
+
+
 async def acknowledged(storage: PostgresStorage) -> bool:
     with suppress(StorageUnavailable):
         return await storage.create("a", b"x", 100) is not None

@@ -76,8 +76,6 @@ class Connector:
         elif not isinstance(failure, TimeoutError):  # the core makes fewer calls after timeouts
             self._failures += 1
             if self._failures >= _MAX_FAILURES:
-                if self._failure is None:
-                    self._backoff.failed()
                 self._failure = failure
 
 
