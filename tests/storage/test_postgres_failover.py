@@ -5,6 +5,7 @@ import gc
 import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.storage.postgres import PostgresStorage
-from sessioncore.storage.postgres._connecting import target_of
+from sessioncore.storage.postgres._connecting import hosts_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -66,17 +67,54 @@ OTHERS = (
 
 
 def test_a_host_that_takes_writes_is_chosen_among_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(dsn: str) -> list[tuple[Any, ...]]:
+        return [tuple(host.values()) for host in hosts_of(dsn)]
+
+    for dsn in ("postgresql://ada:a,b@one/shop", "postgresql:///?host=one", "postgresql://ada@[::1]/shop"):
+        assert hosts_of(dsn) == [{}]
+    two = [("one", 5432, "read-write"), ("two", 5433, "read-write")]
+    for dsn in ("ada@one,two:5433/shop", "/shop?host=one,two&port=5432,5433", "/?host=one,two:5433"):
+        assert told(f"postgresql://{dsn}") == two
+    assert told("postgresql://[::1]:1,[::2],%2Ftmp:3/?target_session_attrs=any") == [
+        ("::1", 1, "any"), ("::2", 5432, "any"), ("/tmp", 3, "any"),
+    ]  # fmt: skip
+    for dsn in ("a,b/?target_session_attrs=prefer-standby", "/?host=a,b&port=1,2,3", "a:x,b/"):
+        assert hosts_of(f"postgresql://{dsn}") == [{}]
     monkeypatch.setenv("PGHOST", "one,two")
-    for dsn in ("postgresql://ada@one,two:5433/shop", "postgresql:///shop?host=one,two", "postgresql://ada@/shop"):
-        assert target_of(dsn) == {"target_session_attrs": "read-write"}
-    for dsn in (
-        "postgresql://ada:a,b@one/shop",
-        "postgresql:///?host=one",
-        "postgresql://a,b/?target_session_attrs=any",
-    ):
-        assert target_of(dsn) == {}
+    monkeypatch.setenv("PGPORT", "5432,5433")
+    assert told("postgresql://ada@/shop") == two
     monkeypatch.setenv("PGTARGETSESSIONATTRS", "any")
-    assert target_of("postgresql://one,two/shop") == {}
+    assert told("postgresql:///?host=/tmp,one") == [("/tmp", 5432, "any"), ("one", 5433, "any")]
+
+
+async def test_a_host_that_is_off_is_passed_over(postgres: PostgresServer) -> None:
+    """It answers nothing, not even that it is off: so the others are tried meanwhile, and later ones first."""
+    async with proxy_to(postgres.port) as proxy:
+        dsn = f"postgresql://tester@127.0.0.1:{proxy.port},127.0.0.1:{postgres.port}/postgres"
+        proxy.swallow = True
+        async with opened(dsn, timeout=timedelta(seconds=5)) as storage:
+            await asyncio.gather(*(storage.load("a") for _ in range(5)))
+            assert proxy.connections == 1
+
+
+async def test_connections_that_went_silent_cost_few_calls(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the server's machine was replaced, or a firewall has forgotten them: new connections work."""
+    monkeypatch.setattr("sessioncore.storage.postgres._driver._RELEASE_TIMEOUT", 0.1)
+    async with proxied(postgres, timeout=timedelta(seconds=0.5)) as (storage, proxy):
+        await asyncio.gather(*(storage.load("a") for _ in range(50)))
+        assert proxy.connections == 10
+        proxy.half_open = proxy.connections
+        failed = 0
+        while failed < 10:
+            try:
+                await storage.load("a")
+            except StorageUnavailable:
+                failed += 1
+            else:
+                break
+        assert failed <= 2
 
 
 @pytest.fixture

@@ -71,21 +71,22 @@ async def test_terminated_connections_are_replaced(postgres: PostgresServer, pos
     assert logged == []
 
 
-def keepalives(port: int) -> list[int]:
-    """Return the keepalive option of each socket of this process that has this port."""
-    found = list[int]()
+def keepalives(port: int) -> list[tuple[int, int]]:
+    """Return two options of each socket of this process that has this port: keepalive, and the user timeout."""
+    found = list[tuple[int, int]]()
     for file in Path("/proc/self/fd").iterdir():
         if file.is_socket():
             with socket.socket(fileno=os.dup(int(file.name))) as one:
                 if one.family == socket.AF_INET and one.getsockname()[1] == port:
-                    found.append(one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+                    user_timeout = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+                    found.append((one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), user_timeout))
     return found
 
 
 async def test_idle_connections_are_kept_alive(postgres: PostgresServer) -> None:
     async with opened(f"{postgres.dsn()}?application_name=idle"), connection(postgres.dsn()) as plain:
         port = await plain.fetchval("SELECT client_port FROM pg_stat_activity WHERE application_name = 'idle'")
-        assert keepalives(port) == [1]
+        assert keepalives(port) == [(1, 90_000)]
 
 
 async def test_a_locked_row_costs_only_the_requests_of_its_session(postgres: PostgresServer, postgres_dsn: str) -> None:

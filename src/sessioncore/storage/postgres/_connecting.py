@@ -6,8 +6,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
@@ -16,13 +16,20 @@ from sessioncore.concurrency._standstill import time_limit
 from sessioncore.storage._backoff import Backoff
 from sessioncore.storage.postgres._errors import FAILURES, storage_error
 
-__all__ = ["Connector", "target_of"]
+__all__ = ["Connector", "hosts_of"]
 
-# Seconds, and a number of probes. Some firewalls and load balancers forget a connection that was idle for four
-# minutes, and tell neither side: the next statement would wait for its reply in vain.
-_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+_TCP_OPTIONS: Final = {
+    # Seconds, and a number of probes. Some firewalls and load balancers forget a connection that was idle for four
+    # minutes, and tell neither side: the next statement would wait for its reply in vain.
+    "TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3,
+    # Milliseconds. No probes are sent while sent bytes are not acknowledged, as when a connection to a machine that is
+    # off is closed: the socket would stay open for a quarter of an hour.
+    "TCP_USER_TIMEOUT": 90_000,
+}  # fmt: skip
 
 _MAX_FAILURES: Final = 3  # in a row before the next attempt has to wait: fewer may be accidents
+_NEXT_HOST_AFTER: Final = 0.25  # seconds that a host may be silent before the next one is tried, too
+_Host: TypeAlias = dict[str, str | int]  # options of asyncpg
 
 
 class Connector:
@@ -32,12 +39,13 @@ class Connector:
     a login, and one that starts, or is about to become the primary, should not have to spend them on each request.
     """
 
-    __slots__ = ("_backoff", "_failure", "_failures")
+    __slots__ = ("_backoff", "_failure", "_failures", "_last_host")
 
     def __init__(self) -> None:
         self._backoff = Backoff(monotonic)
         self._failures = 0  # in a row
         self._failure: Exception | None = None  # of the last attempt; None: the next one may begin immediately
+        self._last_host: _Host | None = None  # that has accepted a connection; None: none has yet
 
     async def __call__(self, *args: Any, timeout: float, **options: Any) -> Any:  # noqa: ASYNC109 - asyncpg's own name
         """Connect within `timeout` seconds; a cancelled caller's attempt goes on, and its connection is closed.
@@ -53,7 +61,7 @@ class Connector:
             if self._backoff.time_left():
                 raise storage_error(self._failure) from self._failure
             self._backoff.failed()  # unless this attempt succeeds, the next one has to wait, too
-        attempt = asyncio.ensure_future(_connect_within(timeout, args, options))
+        attempt = asyncio.ensure_future(self._connect_to_any(timeout, args, options))
         attempt.add_done_callback(self._note)
         try:
             # `shield` would log what fails after the caller was cancelled, on Python 3.14.5.
@@ -68,6 +76,32 @@ class Connector:
         with suppress(OSError):  # it is broken already, as the first statement will find out
             _keep_alive(connection)
         return connection
+
+    async def _connect_to_any(self, seconds: float, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Connect to the first host that accepts it, beginning with the last one that did.
+
+        asyncpg tries one host after the other, and would spend all of its time on a machine that is off.
+        """
+        waiting = sorted(hosts_of(args[0]), key=lambda host: host != self._last_host)
+        running: dict[asyncio.Task[Any], _Host] = {}
+        failures: list[BaseException] = []
+        while waiting or running:
+            if waiting:
+                host = waiting.pop(0)
+                running[asyncio.ensure_future(_connect_within(seconds, args, options | host))] = host
+            moment = _NEXT_HOST_AFTER if waiting else None
+            await asyncio.wait(running, timeout=moment, return_when=asyncio.FIRST_COMPLETED)
+            for attempt in [attempt for attempt in running if attempt.done()]:
+                host = running.pop(attempt)
+                if (failure := attempt.exception()) is None:
+                    self._last_host = host
+                    for other in running:
+                        other.add_done_callback(_close)
+                    return attempt.result()
+                failures.append(failure)
+        raise next(
+            (one for one in failures if not isinstance(one, asyncpg.TargetServerAttributeNotMatched)), failures[0]
+        )
 
     def _note(self, attempt: asyncio.Future[Any]) -> None:
         if (failure := _failure_of(attempt)) is None:
@@ -98,22 +132,42 @@ def _keep_alive(connection: Any) -> None:
     connected = None if transport is None else transport.get_extra_info("socket")
     if connected is not None and connected.family in {socket.AF_INET, socket.AF_INET6}:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE.items():
+        for name, value in _TCP_OPTIONS.items():
             if (option := getattr(socket, name, None)) is not None:  # not on every system
                 connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def target_of(dsn: str) -> dict[str, str]:
-    """Return the option by which a DSN of several hosts leads to the one that takes writes, unless it is set already.
+def hosts_of(dsn: str) -> list[_Host]:
+    """Return for each host of a DSN the options that lead to it alone.
 
-    Without it asyncpg would take the first host that answers, even if it is a standby.
+    Of several hosts, only one that takes writes will do, unless the DSN says otherwise: asyncpg would take the first
+    that answers, even if it is a standby.
     """
     parts = urlsplit(dsn)
-    options = parse_qs(parts.query)
-    hosts = parts.netloc.rpartition("@")[2] or options.get("host", [os.environ.get("PGHOST", "")])[-1]
-    if "," in hosts and "target_session_attrs" not in options and "PGTARGETSESSIONATTRS" not in os.environ:
-        return {"target_session_attrs": "read-write"}
-    return {}
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    named = parts.netloc.rpartition("@")[2]
+    texts = (named or options.get("host") or os.environ.get("PGHOST", "")).split(",")
+    ports = ("" if named else options.get("port", "")) or os.environ.get("PGPORT") or "5432"
+    target = options.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS") or "read-write"
+    if len(texts) == 1 or target == "prefer-standby":  # which needs an answer of every host
+        return [{}]
+    defaults = ports.split(",") if "," in ports else [ports] * len(texts)
+    try:
+        hosts = [
+            _host(text, port) | {"target_session_attrs": target} for text, port in zip(texts, defaults, strict=True)
+        ]
+    except ValueError:  # asyncpg says what is wrong
+        return [{}]
+    return [host | {"host": unquote(str(host["host"]))} for host in hosts] if named else hosts
+
+
+def _host(text: str, default_port: str) -> _Host:
+    host, port = text, ""
+    if text.startswith("["):  # an IPv6 address
+        host, _, port = text[1:].partition("]")
+    elif not text.startswith("/"):  # the folder of a socket
+        host, _, port = text.partition(":")
+    return {"host": host, "port": int(port.removeprefix(":") or default_port)}
 
 
 async def _connect_within(seconds: float, args: tuple[Any, ...], options: dict[str, Any]) -> Any:

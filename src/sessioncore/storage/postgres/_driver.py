@@ -206,7 +206,12 @@ async def _release_interrupted(pool: Pool, connection: Any) -> None:
         if connection.is_in_transaction():
             await connection.execute("ROLLBACK", timeout=_RELEASE_TIMEOUT)
     with suppress(*FAILURES):  # a task that fails after its caller was cancelled would be logged
-        await pool.release(connection, timeout=_RELEASE_TIMEOUT)
+        try:
+            await pool.release(connection, timeout=_RELEASE_TIMEOUT)
+        except TimeoutError:
+            # The server has not even answered that the statement was cancelled, so the way to it is broken, and each
+            # idle connection would cost another call all of its time.
+            await pool.expire_connections()
 
 
 def _is_lent(connection: Any) -> bool:

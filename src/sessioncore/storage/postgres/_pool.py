@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # pyright: ignore[reportMissingTypeStubs]
 
 from sessioncore._errors import ConfigError, StorageError
-from sessioncore.storage.postgres._connecting import Connector, target_of
+from sessioncore.storage.postgres._connecting import Connector
 
 __all__ = ["Pool", "make_pool", "source_of"]
 
@@ -59,7 +59,6 @@ async def make_pool(dsn: str, connect: Connector, *, max_connections: int, secon
             reset=_no_reset,
             connect=connect,
             timeout=seconds,
-            **target_of(dsn),
         )
         try:
             await pool.release(await pool.acquire())  # an address that cannot work fails here
