@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import anyio
 import pytest
-from servers.redis_server import Server, one_server, pair
+from servers.redis_server import Server, free_port, one_server, pair
 from tests.storage.redis_rig import SECOND, answered, storage_at
 from tests.storage.rigs import made, record_at, version_of
 from tests.tcp_proxy import proxy_to
@@ -193,6 +193,15 @@ async def test_a_server_that_ends_every_connection_is_not_connected_to_for_each_
             with suppress(StorageUnavailable):
                 await storage.create("k", b"", 10)
         assert proxy.connections <= 15 + 3 * (time.monotonic() - began)
+
+
+async def test_a_cluster_that_never_answered_is_not_asked_for_its_map_for_each_call() -> None:
+    async with proxy_to(free_port()) as proxy, storage_at(proxy.port, "redis+cluster") as storage:
+        began = time.monotonic()
+        for _ in range(200):
+            with pytest.raises(StorageUnavailable, match="closed the connection"):
+                await storage.load("k")
+        assert proxy.connections <= 1 + 10 * (time.monotonic() - began)
 
 
 async def test_a_handshake_that_is_never_answered_is_given_up(server: Server) -> None:

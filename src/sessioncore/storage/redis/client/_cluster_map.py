@@ -118,18 +118,18 @@ class ClusterMap:
             await cancel_and_wait(self._fetching)
 
     async def refresh(self) -> None:
-        """Fetch a new map, unless that was done just before; all callers that wait share one fetch.
+        """Fetch a new map, unless that was tried just before; all callers that wait share one fetch.
 
         Raises:
             ConnectionLost: no node answers, or the storage was closed.
         """
         self.check_open()
         fetch = self._fetching
-        if fetch is None or fetch.done():
-            if self._fetched_at and self._loop.time() - self._fetched_at < _PAUSE and self._map.slots_cache:
-                self.distrust()  # a later call fetches it
-                return
+        if fetch is None or (fetch.done() and self._loop.time() - self._fetched_at >= _PAUSE):
             fetch = self._fetching = self._loop.create_task(self._fetch())
+        elif fetch.done() and self._map.slots_cache:
+            self.distrust()  # a later call fetches it
+            return
         await asyncio.wait([fetch])
         if not fetch.cancelled() and (failure := fetch.result()) is not None:
             raise ConnectionLost("the map of the cluster could not be fetched") from failure
