@@ -4,8 +4,9 @@ import asyncio
 import signal
 import time
 from collections.abc import Generator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from redis.asyncio import RedisCluster, Sentinel
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from servers.redis_server import Server, cluster, free_port, one_server, until, watched_pair
+from servers.redis_server import SentinelServer, Server, cluster, free_port, one_server, until, watched_pair
 from tests.storage.redis_rig import SECOND, answered, client_of, rig_of, storage_at, storage_on
 from tests.storage.rigs import made, record_at, version_of
 from tests.tcp_proxy import proxy_to
@@ -132,6 +133,23 @@ async def test_a_slot_that_moves_is_followed_under_load(nodes: list[Server], end
                 ours = [line["laddr"].partition(":")[0] for line in lines if line["name"] == "follower"]
                 assert len(ours) >= 3
                 assert {*ours} == {"127.0.0.2"}
+
+
+async def test_a_silent_master_is_left_once_the_sentinels_name_another_one(server: Server, tmp_path: Path) -> None:
+    with one_server() as old, ExitStack() as stack:
+        sentinel = SentinelServer(tmp_path)
+        stack.callback(sentinel.kill)
+        sentinel.do("SENTINEL", "MONITOR", "main", "127.0.0.1", old.port, 1)
+        old.signal(signal.SIGSTOP)  # as when its machine has stopped
+        async with (
+            proxy_to(sentinel.port) as proxy,
+            aclosing(RedisStorage.from_url(f"redis+sentinel://127.0.0.1:{proxy.port}/main")) as storage,
+        ):
+            load = asyncio.ensure_future(storage.load("none"))
+            await comes_true(lambda: proxy.connections == 1 and not proxy.open_now)
+            sentinel.do("SENTINEL", "REMOVE", "main")
+            sentinel.do("SENTINEL", "MONITOR", "main", "127.0.0.1", server.port, 1)
+            assert await load is None
 
 
 @contextmanager

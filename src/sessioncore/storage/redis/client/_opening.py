@@ -21,12 +21,14 @@ from sessioncore._causes import causes
 from sessioncore.concurrency._standstill import time_limit
 from sessioncore.storage.redis._errors import CLIENT_ERRORS, ErrorReply, Explained, error_reply_of, words_of
 from sessioncore.storage.redis.connection._transport import OpenedSocket
-from sessioncore.storage.redis.connection._waiting import first_answer
+from sessioncore.storage.redis.connection._waiting import cancel_and_wait, first_answer
 
 __all__ = ["NO_LIMITS", "open_socket"]
 
 # Each `time_limit` is for all that happens within it; redis-py's own would fail after the process was stopped.
 NO_LIMITS: Final = {"socket_timeout": None, "socket_connect_timeout": None}
+
+_ASK_AGAIN = 1.0  # seconds that a master may be silent before the sentinels are asked whether it still is the master
 
 _NO_SENTINEL = "no sentinel answered ({}); look at the sentinels, their addresses and the network"
 _IF_NO_TLS = "; a server that does not speak TLS keeps silent: then write redis, not rediss, in the URL"
@@ -57,7 +59,7 @@ async def open_socket(make_connection: Callable[[], Any], protocol: asyncio.Prot
             else:
                 address = await _find_master(connection.connection_pool)
                 has_address = True
-                await connection.connect_to(address)
+                await _connect_to_master(connection, address)
         return _take_over(connection, protocol)
     except BaseException as exc:
         why = ""
@@ -100,6 +102,24 @@ async def _find_master(pool: Any) -> tuple[str, int]:
         by_tls = issubclass(pool.sentinel_manager.sentinels[0].connection_pool.connection_class, SSLConnection)
         why = _reason_of(exc, by_tls=by_tls, shaking_hands=True)
         raise Explained(why or _NO_SENTINEL.format(words_of(exc))) from exc
+
+
+async def _connect_to_master(connection: Any, address: tuple[str, int]) -> None:
+    """Connect to a master; while it is silent, ask the sentinels again, and turn to the one that they name by then.
+
+    Raises:
+        Explained: they name none any more.
+    """
+    connecting = asyncio.ensure_future(connection.connect_to(address))
+    try:
+        while not (await asyncio.wait([connecting], timeout=_ASK_AGAIN))[0]:
+            if (named := await _find_master(connection.connection_pool)) != address:
+                await cancel_and_wait(connecting)
+                await connection.disconnect(nowait=True)
+                address, connecting = named, asyncio.ensure_future(connection.connect_to(named))
+        connecting.result()
+    finally:
+        await cancel_and_wait(connecting)
 
 
 async def _ask_sentinel(pool: Any, sentinel: Any) -> tuple[str, int]:
