@@ -282,6 +282,22 @@ async def test_a_cluster_node_that_is_away_costs_its_slots_only_until_another_on
             await answered(lambda: storage.create(there, b"", 10), 15)
 
 
+async def test_a_silent_cluster_node_is_left_once_another_one_has_its_slots() -> None:
+    with cluster() as own:
+        for node in own:
+            node.do("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        async with storage_on(own) as storage:
+            there = next(keys_on(2))
+            await storage.load(there)
+            own[2].signal(signal.SIGSTOP)
+            load = asyncio.ensure_future(storage.load(there))
+            for node in own[:2]:
+                node.do("CLUSTER", "DELSLOTS", *range(10923, 16384))
+            own[1].do("CLUSTER", "ADDSLOTS", *range(10923, 16384))
+            assert await load is None
+            own[2].signal(signal.SIGCONT)
+
+
 async def test_a_node_that_stands_still_does_not_keep_the_others_from_serving() -> None:
     with cluster() as own:
         for node in own:

@@ -14,7 +14,6 @@ from redis.crc import key_slot
 
 from sessioncore._errors import StorageError
 from sessioncore._watchers import Changed
-from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage._text import bytes_of, text_of
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply
 from sessioncore.storage.redis.client._cluster_map import ClusterMap
@@ -39,6 +38,7 @@ class ClusterTransport:
         self._limit = limit
         self._on_new_map = on_new_map
         self._masters: dict[str, ReconnectingConnection] = {}  # by the names of their nodes
+        self._left: dict[ReconnectingConnection, asyncio.Task[None]] = {}  # to nodes that left; what closes each
 
     # -- commands
 
@@ -57,8 +57,11 @@ class ClusterTransport:
             try:
                 replies = await send(self._connection_to(node), key, *commands)
             except ConnectionLost:
-                self._map.distrust()  # its master may be another node by now
-                raise
+                former, node = node, self._map.known_master_of(key)
+                if send is ReconnectingConnection.write or node.name == former.name:
+                    self._map.distrust()  # its master may be another node by now
+                    raise
+                continue
             moved = next((r for r in replies if isinstance(r, ErrorReply) and r.code in _REDIRECTIONS), None)
             if moved is None:
                 return replies
@@ -133,7 +136,7 @@ class ClusterTransport:
         """Let what is in flight end, and close the connections; calls under way open no others."""
         await self._map.aclose()
         # They stay known: if the event loop ends meanwhile, this is called again.
-        await asyncio.gather(*(master.aclose() for master in self._masters.values()))
+        await asyncio.gather(*(master.aclose() for master in (*self._masters.values(), *self._left)))
 
     def _connection_to(self, node: Any) -> ReconnectingConnection:
         master = self._masters.get(node.name)
@@ -146,7 +149,7 @@ class ClusterTransport:
         # Never send READONLY, as redis-py would here: a demoted master would serve sessions that have ended.
         kwargs = node.connection_kwargs | {"redis_connect_func": None}
         opener = partial(open_socket, partial(node.connection_class, **kwargs))
-        return ReconnectingConnection(opener, self._silence_timeout, self._limit)
+        return ReconnectingConnection(opener, self._silence_timeout, self._limit, self._map.begin_refresh)
 
     async def _ping(self, node: Any) -> RedisReply:
         """Ask a node for a PONG, on a connection of its own."""
@@ -162,4 +165,10 @@ class ClusterTransport:
         self._on_new_map()
         self._notify_of_new_map()
         for name in [name for name in self._masters if not self._map.has(name)]:
-            await run_shielded(self._masters.pop(name).aclose())  # nothing else refers to it after that
+            self._close_later(self._masters.pop(name))
+
+    def _close_later(self, master: ReconnectingConnection) -> None:
+        """Close it in the background: if the node is silent, this takes until the connection counts as lost."""
+        closing = self._left[master] = asyncio.get_running_loop().create_task(master.leave())
+        # Where the end of the event loop cancels it, `aclose` closes the connection.
+        closing.add_done_callback(lambda _: None if closing.cancelled() else self._left.pop(master, None))

@@ -117,6 +117,12 @@ class ClusterMap:
         if self._fetching is not None:
             await cancel_and_wait(self._fetching)
 
+    def begin_refresh(self) -> None:
+        """Begin to fetch a new map, unless that was tried just before; meanwhile, calls use the old one."""
+        fetch = self._fetching
+        if not self._closed and (fetch is None or (fetch.done() and self._loop.time() - self._fetched_at >= _PAUSE)):
+            self._fetching = self._loop.create_task(self._fetch())
+
     async def refresh(self) -> None:
         """Fetch a new map, unless that was tried just before; all callers that wait share one fetch.
 
@@ -124,10 +130,10 @@ class ClusterMap:
             ConnectionLost: no node answers, or the storage was closed.
         """
         self.check_open()
+        self.begin_refresh()
         fetch = self._fetching
-        if fetch is None or (fetch.done() and self._loop.time() - self._fetched_at >= _PAUSE):
-            fetch = self._fetching = self._loop.create_task(self._fetch())
-        elif fetch.done() and self._map.slots_cache:
+        assert fetch is not None
+        if fetch.done() and self._map.slots_cache:
             self.distrust()  # a later call fetches it
             return
         await asyncio.wait([fetch])

@@ -31,17 +31,20 @@ _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # pyright: ign
 class ReconnectingConnection:
     """A `Transport` to one server: connects when it is first needed, and again after the connection was lost."""
 
-    def __init__(self, opener: Opener, silence_timeout: float, limit: CallLimit) -> None:
+    def __init__(
+        self, opener: Opener, silence_timeout: float, limit: CallLimit, on_silence: Callable[[], object] | None = None
+    ) -> None:
         self._opener = opener
         self._silence_timeout = silence_timeout
         self._limit = limit
+        self._on_silence = on_silence or (lambda: None)  # called repeatedly: another server may take over from this one
         self._loop = asyncio.get_running_loop()
         self._connection: PipelinedConnection | None = None  # None: none is open
         self._retired: set[PipelinedConnection] = set()  # replaced, but some replies are still missing there
         self._connecting: asyncio.Task[None] | None = None  # the last attempt, which all callers share
         self._failure: Exception | None = None  # of the last attempt; None: it has succeeded
         self._backoff = Backoff(self._loop.time)
-        self._closed = False
+        self._closed = ""  # why it was closed
         self._next_proof: asyncio.Task[RedisReply] | None = None  # the command that is about to be sent
         self.watched = WatchedKeys()
         self.listeners: list[Invalidated] = [self.watched.invalidated]
@@ -183,9 +186,16 @@ class ReconnectingConnection:
 
     # -- opening and closing
 
+    async def leave(self) -> None:
+        """Close, because the node has left the cluster; if it is silent, reads in flight fail at once."""
+        self._closed = "the node has left the cluster"
+        for connection in filter(PipelinedConnection.is_silent, self._open_connections()):
+            connection.retire()
+        await self.aclose()
+
     async def aclose(self) -> None:
         """Wait for the replies in flight, but not beyond the time that a call may take, and close."""
-        self._closed = True
+        self._closed = self._closed or "the storage was closed"
         if self._connecting is not None:
             await cancel_and_wait(self._connecting)
         connections = self._open_connections()
@@ -194,7 +204,7 @@ class ReconnectingConnection:
             silence = min(connection.silence() for connection in connections)
             await asyncio.wait(in_flight, timeout=max(0.0, most - silence))
         for connection in connections:
-            connection.end(ConnectionLost("the storage was closed"))
+            connection.end(ConnectionLost(self._closed))
         if connections:
             await asyncio.wait([connection.ended for connection in connections], timeout=self._silence_timeout)
         self._invalidated(None)
@@ -205,7 +215,7 @@ class ReconnectingConnection:
     async def _usable(self) -> PipelinedConnection:
         while True:
             if self._closed:
-                raise ConnectionLost("the storage was closed")
+                raise ConnectionLost(self._closed)
             connection = self._connection
             if connection is None:
                 await self._connect()
@@ -224,7 +234,8 @@ class ReconnectingConnection:
             if self._backoff.time_left():
                 raise ConnectionLost("there is no connection") from self._failure
             attempt = self._connecting = self._loop.create_task(self._attempt())
-        await asyncio.wait([attempt])
+        while not (await asyncio.wait([attempt], timeout=self._limit.doubt_after(self._silence_timeout)))[0]:
+            self._on_silence()
         if self._connection is None and self._failure is not None:
             raise ConnectionLost("no connection could be opened") from self._failure
 
@@ -263,6 +274,7 @@ class ReconnectingConnection:
 
     def _doubt(self, connection: PipelinedConnection) -> None:
         """Open a fresh connection beside one that has gone silent."""
+        self._on_silence()
         idle = self._connecting is None or self._connecting.done()
         if self._connection is connection and idle and not self._backoff.time_left():
             self._connecting = self._loop.create_task(self._attempt())
