@@ -167,8 +167,10 @@ def unavailable(exc: ConnectionLost, server: str = "") -> StorageUnavailable:
     for cause in causes(exc, contexts=True):
         if isinstance(cause, Explained):
             return StorageUnavailable(f"Redis did not answer: {cause}{where}")
-        if isinstance(cause, redis_errors.AuthenticationError | redis_errors.NoPermissionError):
-            return StorageUnavailable(f"{error_of(error_reply_of(cause))}{where}")
+        if isinstance(cause, redis_errors.RedisError):
+            refusal = error_reply_of(cause)
+            if refusal.code in _UNAVAILABLE or refusal.code == "NOPERM":
+                return StorageUnavailable(f"{error_of(refusal)}{where}")
         if isinstance(cause, redis_errors.ResponseError):  # of the handshake, which selects the database
             said = ErrorReply(f"ERR {cause}")
             return StorageUnavailable(f"Redis refused the connection ({said}); {_advice(str(said))}{where}")

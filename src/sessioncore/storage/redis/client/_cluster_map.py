@@ -12,6 +12,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.cluster import PRIMARY
 from redis.crc import key_slot
 
+from sessioncore._errors import StorageUnavailable
 from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage.redis._errors import ConnectionLost, ErrorReply, Explained, error_of
 from sessioncore.storage.redis.client._opening import NO_LIMITS
@@ -163,8 +164,9 @@ class ClusterMap:
 
         async def answers(node: Any) -> str:
             pong = await self._ping(node)
-            if isinstance(pong, ErrorReply) and pong.code == "LOADING":  # redis-py would take it for no cluster
-                raise Explained(str(error_of(pong)))
+            # Such as LOADING or BUSY: redis-py would take it for no cluster, while other nodes may serve.
+            if isinstance(pong, ErrorReply) and isinstance(refusal := error_of(pong), StorageUnavailable):
+                raise Explained(str(refusal))
             return str(node.name)
 
         nodes: dict[str, Any] = self._map.startup_nodes
