@@ -5,7 +5,7 @@ import gc
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing, asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,25 +114,26 @@ async def test_a_unix_socket_serves(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def with_tls(folder: Path) -> AsyncGenerator[tuple[RedisStorage, int]]:
+async def with_tls(folder: Path) -> AsyncGenerator[tuple[RedisStorage, int, Server]]:
     authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    for name, until in (("expired", datetime(2020, 1, 1)), ("valid", None), ("server", None)):
+        certificate = authority.issue_cert("127.0.0.1", not_after=until)
+        certificate.private_key_and_cert_chain_pem.write_to_path(folder / f"{name}.pem")
     authority.cert_pem.write_to_path(folder / "ca.pem")
     port = free_port()
     options = ("--tls-port", str(port), "--tls-cert-file", "server.pem", "--tls-key-file", "server.pem")
     with ExitStack() as stack:
         try:
             files = (str(folder / option) if option == "server.pem" else option for option in options)
-            stack.enter_context(one_server(*files, "--tls-auth-clients", "no"))
+            server = stack.enter_context(one_server(*files, "--tls-auth-clients", "no"))
         except ServerExited:
             pytest.skip("this server was built without TLS")
         async with storage_at(port, "rediss", ssl_ca_certs=str(folder / "ca.pem")) as storage:
-            yield storage, port
+            yield storage, port, server
 
 
 async def test_tls_serves_and_carries_large_records(tmp_path: Path) -> None:
-    async with with_tls(tmp_path) as (storage, _):
+    async with with_tls(tmp_path) as (storage, _, _):
         await walk(storage)
         await made(storage, "large", b"x" * 300_000)
         loaded = await asyncio.gather(*(storage.load("large") for _ in range(20)))
@@ -140,7 +141,7 @@ async def test_tls_serves_and_carries_large_records(tmp_path: Path) -> None:
 
 
 async def test_the_error_says_what_is_wrong_with_tls(tmp_path: Path, server: Server) -> None:
-    async with with_tls(tmp_path) as (trusted, port):
+    async with with_tls(tmp_path) as (trusted, port, tls):
         await trusted.check()
         for at, scheme, options, said in (
             (port, "rediss", {}, "CERTIFICATE_VERIFY_FAILED.*ssl_ca_certs"),
@@ -158,6 +159,18 @@ async def test_the_error_says_what_is_wrong_with_tls(tmp_path: Path, server: Ser
         ):
             await elsewhere.check()
         await elsewhere.aclose()
+        tls.do("CONFIG", "SET", "tls-ca-cert-file", str(tmp_path / "ca.pem"))
+        tls.do("CONFIG", "SET", "tls-auth-clients", "yes")
+        for protocol, certificate, said in (
+            ("TLSv1.2", "valid", "may want a certificate of the client"),
+            ("TLSv1.3", "valid", "may want a certificate of the client"),
+            ("TLSv1.2", "expired", "has expired.*renew its certificate"),
+        ):
+            (tmp_path / "server.pem").write_bytes((tmp_path / f"{certificate}.pem").read_bytes())
+            tls.do("CONFIG", "SET", "tls-protocols", protocol)  # it reads the files again
+            async with storage_at(port, "rediss", ssl_ca_certs=str(tmp_path / "ca.pem")) as storage:
+                with pytest.raises(StorageUnavailable, match=said):
+                    await storage.check()
 
 
 class Token:

@@ -33,12 +33,20 @@ _ASK_AGAIN = 1.0  # seconds that a master may be silent before the sentinels are
 _NO_SENTINEL = "no sentinel answered ({}); look at the sentinels, their addresses and the network"
 _IF_NO_TLS = "; a server that does not speak TLS keeps silent: then write redis, not rediss, in the URL"
 
+_WANTS_CERTIFICATE = "it may want a certificate of the client: ?ssl_certfile=PATH&ssl_keyfile=PATH"
+
 # By a part of the text of an SSLError; the first match counts.
 _TLS_ADVICE = {
     "certificate is not valid for": "connect by a name that is in its certificate",
+    "certificate has expired": "renew its certificate",
+    "certificate is not yet valid": "look at its certificate and at the clock",
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted: name the file of its CA with ?ssl_ca_certs=PATH",
-    "CERTIFICATE_REQUIRED": "it wants a certificate of the client: ?ssl_certfile=PATH&ssl_keyfile=PATH",
+    "CERTIFICATE_REQUIRED": _WANTS_CERTIFICATE,
+    "HANDSHAKE_FAILURE": _WANTS_CERTIFICATE,  # by TLS 1.2
+    "ALERT_UNKNOWN_CA": "it does not trust the certificate of the client, in ssl_certfile",
     "WRONG_VERSION_NUMBER": "it does not speak TLS on this port: write redis, not rediss, in the URL",
+    "PEM lib": "a file of ssl_certfile or ssl_keyfile is not what it should be",
+    "NO_CERTIFICATE": "the file of ssl_ca_certs has no certificate",
 }
 
 
@@ -181,9 +189,7 @@ def _reason_of(exc: BaseException, *, by_tls: bool, shaking_hands: bool) -> str:
         if by_tls and shaking_hands and isinstance(cause, TimeoutError | redis_errors.TimeoutError):
             said = "no TLS connection could be opened in time; look at the server, its address and the network"
             return said + _IF_NO_TLS
-        if not by_tls and (isinstance(cause, ConnectionResetError) or "closed by server" in said):
-            return (
-                "the server closed the connection at its first command; look at its log; if it speaks TLS, write "
-                "rediss, not redis, in the URL"
-            )
+        if isinstance(cause, ConnectionResetError) or "closed by server" in said:
+            advice = _WANTS_CERTIFICATE if by_tls else "if it speaks TLS, write rediss, not redis, in the URL"
+            return f"the server closed the connection at its first command; look at its log; {advice}"
     return ""
