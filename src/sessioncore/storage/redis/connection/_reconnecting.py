@@ -44,7 +44,7 @@ class ReconnectingConnection:
         self._connecting: asyncio.Task[None] | None = None  # the last attempt, which all callers share
         self._failure: Exception | None = None  # of the last attempt; None: it has succeeded
         self._backoff = Backoff(self._loop.time)
-        self._closed = ""  # why it was closed
+        self._closed = ""  # why it was closed; empty: it was not
         self._next_proof: asyncio.Task[RedisReply] | None = None  # the command that is about to be sent
         self.watched = WatchedKeys()
         self.listeners: list[Invalidated] = [self.watched.invalidated]
