@@ -90,7 +90,7 @@ async def test_while_a_script_blocks_the_server_every_call_says_so_and_changes_n
                 with pytest.raises(StorageUnavailable, match="BUSY"):
                     await call(storage, at)
                 assert time.monotonic() - start < LIMIT, name
-            for options in ({}, {"client_name": "refused already when it connects"}):
+            for options in ({}, {"client_name": "named"}):
                 async with storage_on(servers, **options) as fresh:
                     with pytest.raises(StorageUnavailable, match=r"\(BUSY\): a script blocks"):
                         await fresh.load(KEY)
