@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+import anyio
 import pytest
 from servers.postgres_server import PostgresServer, postgres_server
 from tests.numbers import FULL
@@ -87,12 +88,13 @@ def test_a_host_that_takes_writes_is_chosen_among_several(monkeypatch: pytest.Mo
     assert told("postgresql:///?host=/tmp,one") == [("/tmp", 5432, "any"), ("one", 5433, "any")]
 
 
-async def test_a_host_that_is_off_is_passed_over(postgres: PostgresServer) -> None:
-    """It answers nothing, not even that it is off: so the others are tried meanwhile, and later ones first."""
+async def test_a_host_that_is_off_is_passed_over(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers nothing, not even that it is off: so the next one is tried meanwhile, and later it is the first."""
     async with proxy_to(postgres.port) as proxy:
         dsn = f"postgresql://tester@127.0.0.1:{proxy.port},127.0.0.1:{postgres.port}/postgres"
         proxy.swallow = True
         async with opened(dsn, timeout=timedelta(seconds=5)) as storage:
+            monkeypatch.setattr("sessioncore.storage.postgres._connecting._NEXT_HOST_AFTER", 60)
             await asyncio.gather(*(storage.load("a") for _ in range(5)))
             assert proxy.connections == 1
 
@@ -102,19 +104,18 @@ async def test_connections_that_went_silent_cost_few_calls(
 ) -> None:
     """As when the server's machine was replaced, or a firewall has forgotten them: new connections work."""
     monkeypatch.setattr("sessioncore.storage.postgres._driver._RELEASE_TIMEOUT", 0.1)
-    async with proxied(postgres, timeout=timedelta(seconds=0.5)) as (storage, proxy):
+    async with proxied(postgres) as (storage, proxy):
         await asyncio.gather(*(storage.load("a") for _ in range(50)))
         assert proxy.connections == 10
         proxy.half_open = proxy.connections
-        failed = 0
-        while failed < 10:
-            try:
-                await storage.load("a")
-            except StorageUnavailable:
+        failed = -1
+        with anyio.fail_after(30):
+            answered = False
+            while not answered:
                 failed += 1
-            else:
-                break
-        assert failed <= 2
+                with anyio.move_on_after(0.5):  # as the core cancels a call after `storage_timeout`
+                    answered = await storage.load("a") is None
+        assert failed < 5  # usually two
 
 
 @pytest.fixture
