@@ -94,7 +94,7 @@ async def test_a_host_that_is_off_is_passed_over(postgres: PostgresServer, monke
         dsn = f"postgresql://tester@127.0.0.1:{proxy.port},127.0.0.1:{postgres.port}/postgres"
         proxy.swallow = True
         async with opened(dsn, timeout=timedelta(seconds=5)) as storage:
-            monkeypatch.setattr("sessioncore.storage.postgres._connecting._NEXT_HOST_AFTER", 60)
+            monkeypatch.setattr("sessioncore.storage._first_success._MOMENT", 60)
             await asyncio.gather(*(storage.load("a") for _ in range(5)))
             assert proxy.connections == 1
 

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -14,6 +15,7 @@ import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no py.typed # py
 from sessioncore.concurrency._forks import in_each_child, part_with_socket
 from sessioncore.concurrency._standstill import time_limit
 from sessioncore.storage._backoff import Backoff
+from sessioncore.storage._first_success import first_success
 from sessioncore.storage.postgres._errors import FAILURES, storage_error
 
 __all__ = ["Connector", "hosts_of"]
@@ -28,7 +30,6 @@ _TCP_OPTIONS: Final = {
 }  # fmt: skip
 
 _MAX_FAILURES: Final = 3  # in a row before the next attempt has to wait: fewer may be accidents
-_NEXT_HOST_AFTER: Final = 0.25  # seconds that a host may be silent before the next one is tried, too
 _Host: TypeAlias = dict[str, str | int]  # options of asyncpg
 
 
@@ -82,26 +83,18 @@ class Connector:
 
         asyncpg tries one host after the other, and would spend all of its time on a machine that is off.
         """
-        waiting = sorted(hosts_of(args[0]), key=lambda host: host != self._last_host)
-        running: dict[asyncio.Task[Any], _Host] = {}
-        failures: list[BaseException] = []
-        while waiting or running:
-            if waiting:
-                host = waiting.pop(0)
-                running[asyncio.ensure_future(_connect_within(seconds, args, options | host))] = host
-            moment = _NEXT_HOST_AFTER if waiting else None
-            await asyncio.wait(running, timeout=moment, return_when=asyncio.FIRST_COMPLETED)
-            for attempt in [attempt for attempt in running if attempt.done()]:
-                host = running.pop(attempt)
-                if (failure := attempt.exception()) is None:
-                    self._last_host = host
-                    for other in running:
-                        other.add_done_callback(_close)
-                    return attempt.result()
-                failures.append(failure)
-        raise next(
-            (one for one in failures if not isinstance(one, asyncpg.TargetServerAttributeNotMatched)), failures[0]
-        )
+        made: dict[Any, _Host] = {}
+
+        async def connect_to(host: _Host) -> Any:
+            connection = await _connect_within(seconds, args, options | host)
+            made[connection] = host
+            return connection
+
+        hosts = sorted(hosts_of(args[0]), key=lambda host: host != self._last_host)
+        calls = [partial(connect_to, host) for host in hosts]
+        connection = await first_success(calls, tells=_tells_of_trouble, leave=_leave)
+        self._last_host = made[connection]
+        return connection
 
     def _note(self, attempt: asyncio.Future[Any]) -> None:
         if (failure := _failure_of(attempt)) is None:
@@ -119,6 +112,16 @@ def _failure_of(attempt: asyncio.Future[Any]) -> Exception | None:
     if isinstance(failure, FAILURES) and not isinstance(failure, asyncpg.ClientConfigurationError):
         return failure
     return None
+
+
+def _tells_of_trouble(failure: BaseException) -> bool:
+    return not isinstance(failure, asyncpg.TargetServerAttributeNotMatched)  # which a healthy standby causes, too
+
+
+async def _leave(*attempts: asyncio.Future[Any]) -> None:
+    """Let these attempts go on, and close their connections."""
+    for attempt in attempts:
+        attempt.add_done_callback(_close)
 
 
 def _leave_to_parent(connection: Any) -> None:
@@ -152,22 +155,21 @@ def hosts_of(dsn: str) -> list[_Host]:
     if len(texts) == 1 or target == "prefer-standby":  # which needs an answer of every host
         return [{}]
     defaults = ports.split(",") if "," in ports else [ports] * len(texts)
+    decode = unquote if named else str
     try:
-        hosts = [
-            _host(text, port) | {"target_session_attrs": target} for text, port in zip(texts, defaults, strict=True)
-        ]
+        hosts = [_address(text, default) for text, default in zip(texts, defaults, strict=True)]
     except ValueError:  # asyncpg says what is wrong
         return [{}]
-    return [host | {"host": unquote(str(host["host"]))} for host in hosts] if named else hosts
+    return [{"host": decode(host), "port": port, "target_session_attrs": target} for host, port in hosts]
 
 
-def _host(text: str, default_port: str) -> _Host:
+def _address(text: str, default_port: str) -> tuple[str, int]:
     host, port = text, ""
     if text.startswith("["):  # an IPv6 address
         host, _, port = text[1:].partition("]")
     elif not text.startswith("/"):  # the folder of a socket
         host, _, port = text.partition(":")
-    return {"host": host, "port": int(port.removeprefix(":") or default_port)}
+    return host, int(port.removeprefix(":") or default_port)
 
 
 async def _connect_within(seconds: float, args: tuple[Any, ...], options: dict[str, Any]) -> Any:

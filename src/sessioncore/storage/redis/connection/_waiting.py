@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 from sessioncore._batched import batched
 from sessioncore.concurrency._standstill import time_limit
+from sessioncore.storage._first_success import first_success
 from sessioncore.storage.redis._errors import ReplyTimeout, is_explained
 
 __all__ = ["LATE", "all_of", "cancel_and_wait", "first_answer", "for_each", "within"]
 
 LATE = "no answer in time (see storage_timeout)"
 _AT_ONCE = 1000  # calls of one caller: then others get their turn
-_MOMENT = 0.25  # seconds
 _AGAIN = 0.1  # seconds until a task that has not ended is cancelled once more
 _K = TypeVar("_K")
 _T = TypeVar("_T")
@@ -80,23 +80,7 @@ async def for_each(keys: Iterable[_K], call: Callable[[_K], Awaitable[_T]]) -> l
 async def first_answer(calls: Sequence[Callable[[], Coroutine[Any, Any, _T]]]) -> _T:
     """Return the first answer of several servers that know the same, such as sentinels.
 
-    A call begins when the one before it has failed, or has taken a moment, so a silent server costs that moment only.
-
     Raises:
         Exception: all have failed; of their errors, one that explains itself, if there is any.
     """
-    failures: list[BaseException] = []
-    waiting, running = list(calls), set[asyncio.Task[_T]]()
-    try:
-        while waiting or running:
-            if waiting:
-                running.add(asyncio.ensure_future(waiting.pop(0)()))
-            moment = _MOMENT if waiting else None
-            done, running = await asyncio.wait(running, timeout=moment, return_when=asyncio.FIRST_COMPLETED)
-            failures += [failure for task in done if (failure := task.exception()) is not None]
-            for task in done:
-                if task.exception() is None:
-                    return task.result()
-    finally:
-        await cancel_and_wait(*running)
-    raise next((failure for failure in failures if is_explained(failure)), failures[0])
+    return await first_success(calls, tells=is_explained, leave=cancel_and_wait)
