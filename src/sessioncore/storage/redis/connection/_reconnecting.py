@@ -32,12 +32,12 @@ class ReconnectingConnection:
     """A `Transport` to one server: connects when it is first needed, and again after the connection was lost."""
 
     def __init__(
-        self, opener: Opener, silence_timeout: float, limit: CallLimit, on_silence: Callable[[], object] | None = None
+        self, opener: Opener, silence_timeout: float, limit: CallLimit, on_silence: Callable[[], object] = lambda: None
     ) -> None:
         self._opener = opener
         self._silence_timeout = silence_timeout
         self._limit = limit
-        self._on_silence = on_silence or (lambda: None)  # called repeatedly: another server may take over from this one
+        self._on_silence = on_silence  # called repeatedly: another server may take over from this one
         self._loop = asyncio.get_running_loop()
         self._connection: PipelinedConnection | None = None  # None: none is open
         self._retired: set[PipelinedConnection] = set()  # replaced, but some replies are still missing there
