@@ -20,7 +20,7 @@ from servers.redis_server import free_port, one_server, watched_pair
 from tests.forks import forking
 from tests.numbers import FULL, scaled
 from tests.processes import ENVIRONMENT
-from tests.storage.redis_rig import answered
+from tests.storage.rigs import answered
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
 

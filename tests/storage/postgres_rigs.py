@@ -56,6 +56,14 @@ async def connection(dsn: str) -> AsyncGenerator[Any, None]:
         await opened.close()
 
 
+async def alter_system(plain: Any, setting: str, value: str) -> None:
+    """Set a setting of the server, and wait until it holds."""
+    await plain.execute(f"ALTER SYSTEM SET {setting} = {value}")
+    await plain.execute("SELECT pg_reload_conf()")
+    while await plain.fetchval(f"SHOW {setting}") != value:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
 async def backends(server: PostgresServer, application: str) -> int:
     """How many connections the server has whose DSN names this application."""
     async with connection(server.dsn()) as plain:

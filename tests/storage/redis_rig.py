@@ -1,23 +1,18 @@
 """What the tests of RedisStorage share."""
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 from redis.asyncio import Redis
 from servers.redis_server import Server
 from tests.storage.rigs import made, version_of
 
-from sessioncore._errors import StorageUnavailable
 from sessioncore.storage.redis import RedisStorage
 from sessioncore.storage.redis.records._format import MARK
 from sessioncore.testing import Rig
-
-T = TypeVar("T")
 
 SECOND = timedelta(seconds=1)
 
@@ -76,14 +71,3 @@ async def storage_at(port: int, scheme: str = "redis", **options: Any) -> AsyncG
 def storage_on(servers: list[Server], **options: Any) -> AbstractAsyncContextManager[RedisStorage]:
     """A storage on one server, or on a cluster."""
     return storage_at(servers[0].port, "redis" if len(servers) == 1 else "redis+cluster", **options)
-
-
-async def answered(call: Callable[[], Awaitable[T]], seconds: float = 5.0) -> T:
-    """Call until there is an answer, and return it; until then only StorageUnavailable may be raised."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            return await call()
-        except StorageUnavailable:
-            assert time.monotonic() < end, "the service did not resume in time"
-            await asyncio.sleep(0.01)

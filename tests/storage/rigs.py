@@ -1,16 +1,21 @@
 """What the tests of every storage share: how records are made and read, and a rig for each embedded storage."""
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import pytest
 
+from sessioncore import StorageUnavailable
 from sessioncore.storage import MemoryStorage, SQLiteStorage, Storage, Stored, Written
 from sessioncore.testing import ManualClock, Rig
+
+T = TypeVar("T")
 
 # For tests of servers, whose drivers support asyncio only, and for tests to which the event loop makes no difference.
 ONE_LOOP = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -91,3 +96,14 @@ async def sqlite_rig(folder: Path) -> AsyncGenerator[Rig, None]:
 RIGS: dict[str, RigMaker] = {
     "memory": memory_rig, "memory-bounded": partial(memory_rig, max_sessions=1000), "sqlite": sqlite_rig
 }  # fmt: skip
+
+
+async def answered(call: Callable[[], Awaitable[T]], seconds: float = 5.0) -> T:
+    """Call until there is an answer, and return it; until then only StorageUnavailable may be raised."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return await call()
+        except StorageUnavailable:
+            assert time.monotonic() < end, "the service did not resume in time"
+            await asyncio.sleep(0.01)

@@ -12,7 +12,17 @@ import anyio
 import pytest
 from servers.postgres_server import PostgresServer, postgres_server
 from tests.numbers import FULL
-from tests.storage.postgres_rigs import Writers, connection, driver, new_table, opened, proxied, table_of, writing
+from tests.storage.postgres_rigs import (
+    Writers,
+    alter_system,
+    connection,
+    driver,
+    new_table,
+    opened,
+    proxied,
+    table_of,
+    writing,
+)
 from tests.tcp_proxy import Proxy, proxy_to
 
 from sessioncore._errors import StorageUnavailable
@@ -24,10 +34,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 async def stop_writes(primary: Any, standby: Any) -> None:
     """Make the primary read-only, and wait until the standby has all that it wrote."""
-    await primary.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-    await primary.execute("SELECT pg_reload_conf()")
-    while await primary.fetchval("SHOW default_transaction_read_only") != "on":  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    await alter_system(primary, "default_transaction_read_only", "on")
     written = await primary.fetchval("SELECT pg_current_wal_lsn()")
     while await standby.fetchval("SELECT pg_last_wal_replay_lsn()") < written:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -123,10 +130,7 @@ async def primary(postgres: PostgresServer) -> AsyncGenerator[PostgresServer]:
     """The server of all tests, which is made to take writes again afterwards."""
     yield postgres
     async with connection(postgres.dsn()) as plain:
-        await plain.execute("ALTER SYSTEM RESET default_transaction_read_only")
-        await plain.execute("SELECT pg_reload_conf()")
-        while await plain.fetchval("SHOW default_transaction_read_only") != "off":  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await alter_system(plain, "default_transaction_read_only", "off")
 
 
 async def test_after_a_switch_over_no_write_fails_once_a_new_connection_could_write(primary: PostgresServer) -> None:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,18 @@ import pytest
 import trustme
 from servers.postgres_server import PostgresServer
 from tests.numbers import scaled
-from tests.storage.postgres_rigs import backends, connection, driver, new_table, opened, proxied, table_of, writing
-from tests.storage.rigs import record_at
+from tests.storage.postgres_rigs import (
+    alter_system,
+    backends,
+    connection,
+    driver,
+    new_table,
+    opened,
+    proxied,
+    table_of,
+    writing,
+)
+from tests.storage.rigs import answered, record_at
 from tests.tcp_proxy import proxy_to
 from tests.turns import comes_true, watched
 
@@ -229,13 +239,9 @@ async def tls(postgres: PostgresServer, tmp_path: Path) -> AsyncGenerator[Path]:
     postgres.add_file("server.key", issued.private_key_pem.bytes())
     postgres.add_file("server.crt", issued.cert_chain_pems[0].bytes())
     async with connection(postgres.dsn()) as plain:
-        for setting in ("on", "off"):
-            await plain.execute(f"ALTER SYSTEM SET ssl = {setting}")
-            await plain.execute("SELECT pg_reload_conf()")
-            while await plain.fetchval("SHOW ssl") != setting:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-            if setting == "on":
-                yield tmp_path / "ca.pem"
+        await alter_system(plain, "ssl", "on")
+        yield tmp_path / "ca.pem"
+        await alter_system(plain, "ssl", "off")
 
 
 async def test_no_server_at_all_is_unavailable_and_may_come_later(postgres: PostgresServer) -> None:
@@ -280,9 +286,7 @@ async def test_an_outage_costs_few_attempts_to_connect(postgres: PostgresServer,
             assert proxy.connections - before <= hosts * (8 + 5 + 2 * (time.monotonic() - began) + 1)
             if hosts == 1:
                 proxy.switch(postgres.port)
-                with anyio.fail_after(10):
-                    while not await acknowledged(storage):  # noqa: ASYNC110
-                        await asyncio.sleep(0.01)
+                assert await answered(lambda: storage.create("a", b"x", 100), 10) is not None
 
 
 async def test_two_attempts_to_connect_that_fail_hold_no_other_up(postgres: PostgresServer) -> None:
@@ -293,12 +297,6 @@ async def test_two_attempts_to_connect_that_fail_hold_no_other_up(postgres: Post
             with pytest.raises(StorageUnavailable):
                 await storage.load("a")
         assert await storage.load("a") is None
-
-
-async def acknowledged(storage: PostgresStorage) -> bool:
-    with suppress(StorageUnavailable):
-        return await storage.create("a", b"x", 100) is not None
-    return False
 
 
 async def test_a_certificate_that_is_not_trusted_is_unavailable(

@@ -16,8 +16,8 @@ import uvloop
 from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import ResponseError
 from servers.redis_server import Server, one_server
-from tests.storage.redis_rig import answered, storage_at, storage_on
-from tests.storage.rigs import record_at
+from tests.storage.redis_rig import storage_at, storage_on
+from tests.storage.rigs import answered, record_at
 from tests.tcp_proxy import Proxy, proxy_to
 from tests.turns import comes_true
 

@@ -15,8 +15,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from servers.redis_server import SentinelServer, Server, cluster, free_port, one_server, until, watched_pair
-from tests.storage.redis_rig import SECOND, answered, client_of, rig_of, storage_at, storage_on
-from tests.storage.rigs import made, record_at, version_of
+from tests.storage.redis_rig import SECOND, client_of, rig_of, storage_at, storage_on
+from tests.storage.rigs import answered, made, record_at, version_of
 from tests.tcp_proxy import proxy_to
 from tests.turns import comes_true
 

@@ -10,8 +10,8 @@ from datetime import timedelta
 import anyio
 import pytest
 from servers.redis_server import Server, free_port, one_server, pair
-from tests.storage.redis_rig import SECOND, answered, storage_at
-from tests.storage.rigs import made, record_at, version_of
+from tests.storage.redis_rig import SECOND, storage_at
+from tests.storage.rigs import answered, made, record_at, version_of
 from tests.tcp_proxy import proxy_to
 from tests.turns import comes_true
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import redis as blocking
 from servers.redis_server import Server
-from tests.storage.redis_rig import answered, storage_on
-from tests.storage.rigs import made, record_at
+from tests.storage.redis_rig import storage_on
+from tests.storage.rigs import answered, made, record_at
 
 from sessioncore import SessionConfig, SessionStore, StorageUnavailable
 from sessioncore.storage.redis import RedisStorage

@@ -17,8 +17,8 @@ from redis.asyncio import Redis, RedisCluster
 from redis.crc import key_slot
 from servers.redis_server import Server, one_server, pair, watched_pair
 from tests.numbers import scaled
-from tests.storage.redis_rig import Own, answered, client_of, storage_at, storage_on
-from tests.storage.rigs import made
+from tests.storage.redis_rig import Own, client_of, storage_at, storage_on
+from tests.storage.rigs import answered, made
 from tests.storage.test_redis_acl import rules
 from tests.storage.test_redis_failover import begin_moving, id_of, keys_on
 from tests.tcp_proxy import Proxy, proxy_to

@@ -8,7 +8,7 @@ from datetime import timedelta
 import anyio
 import pytest
 from servers.redis_server import Server
-from tests.storage.redis_rig import answered
+from tests.storage.rigs import answered
 from tests.stores import SpyStorage
 from tests.views import Visitor, response_to
 
