@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from servers.redis_server import Server, one_server, until
 from tests.storage.redis_rig import Own, client_of, storage_at
-from tests.storage.rigs import made, record_at
+from tests.storage.rigs import answered, made, record_at
 
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage import WritesRefused
@@ -158,6 +158,19 @@ async def test_settings_that_weaken_a_promise_are_logged_once(
     warned = [record.getMessage() for record in caplog.records if record.name == "sessioncore"]
     for text, pattern in zip(warned, told if kind is Redis else [*told, "are not redis-py's own"], strict=True):
         assert re.search(pattern.format_map(settings), text)
+
+
+async def test_settings_are_looked_at_by_the_first_check_that_the_server_answers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with one_server("--maxmemory-policy", "allkeys-lru", "--appendonly", "yes") as server:
+        async with storage_at(server.port) as storage:
+            server.kill()
+            with pytest.raises(StorageUnavailable):
+                await storage.check()
+            server.start()
+            await answered(storage.check)
+    assert re.search(POLICY.format_map({"maxmemory-policy": "allkeys-lru"}), caplog.text)
 
 
 async def test_a_server_that_does_not_reveal_its_settings_is_used_without_warnings(

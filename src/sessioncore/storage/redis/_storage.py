@@ -98,7 +98,7 @@ class RedisStorage:
     ) -> None:
         self._client = Client(client)
         self._owns_client = False
-        self._inspected = Lock()  # acquired by the first check, and never released
+        self._inspected = Lock()  # kept by the first check that every server answered
         self._loops = LoopStates(self._client, timeout, wait_replicas, wait_timeout, near_cache)
 
     @classmethod
@@ -275,7 +275,13 @@ class RedisStorage:
         Raises:
             StorageUnavailable: a server does not reply.
         """
-        await check_servers(await self._loops.here().servers(), first=self._inspected.acquire(blocking=False))
+        first = self._inspected.acquire(blocking=False)
+        try:
+            await check_servers(await self._loops.here().servers(), first=first)
+        except BaseException:
+            if first:
+                self._inspected.release()
+            raise
 
     async def names_on_servers(self, new_name: Callable[[], str]) -> Mapping[str, tuple[str, str, str]]:
         """Return two keys and an owner for each master of a cluster; see `SpreadsKeys`."""
