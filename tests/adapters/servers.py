@@ -173,8 +173,10 @@ def serve(run: Serve, app: Any, tls: tuple[ssl.SSLContext, ssl.SSLContext] | Non
     address = Address(sock.getsockname()[1], tls[1] if tls else None, [])
     with sock, start_blocking_portal(backend, backend_options=options) as portal:
         serving, over = portal.start_task(main)
+        serving.add_done_callback(lambda _: sock.close())  # if the start failed, nobody waits for an answer
         try:
-            until(lambda: _answers(address))  # the start checks the storage, which a test may break afterwards
+            # The start checks the storage, which a test may break afterwards.
+            until(lambda: serving.done() or _answers(address))
             yield Server(address, portal, trouble)
         finally:
             address.hang_up()
