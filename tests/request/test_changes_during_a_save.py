@@ -136,7 +136,8 @@ def added(item: str) -> Work:
 
 
 @pytest.mark.proves("P4")
-async def test_a_value_that_two_tasks_and_another_request_mutate_loses_no_update() -> None:
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_value_that_two_tasks_and_another_request_mutate_loses_no_update(fails: bool) -> None:
     lab = Lab()
     held = await lab.held(items=["start"])
 
@@ -147,14 +148,17 @@ async def test_a_value_that_two_tasks_and_another_request_mutate_loses_no_update
     async def meanwhile() -> None:
         await added("second task")(held)
         await theirs("other request")
+        if fails:
+            raise StorageError("no room")
 
     await added("first task")(held)
     lab.storage.before["replace"] = meanwhile
-    await held.save()
+    with pytest.raises(StorageError, match="no room") if fails else nullcontext():
+        await held.save()
     await theirs("again")
     await held.save()
-    stored = ["start", "other request", "first task", "again", "second task"]
-    assert await lab.data() == dict(held) == {"items": stored}
+    first_save = ["again", "first task"] if fails else ["first task", "again"]
+    assert await lab.data() == dict(held) == {"items": ["start", "other request", *first_save, "second task"]}
 
 
 @pytest.mark.proves("P3")
