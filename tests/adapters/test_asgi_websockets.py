@@ -1,5 +1,7 @@
 """WebSockets on ASGI, message by message; what a client sees is in test_websockets."""
 
+from functools import partial
+
 import pytest
 from tests.adapters.asgi import ACCEPT, CONNECT, LEAVE, AsgiSite, Channel, Message
 
@@ -56,7 +58,14 @@ async def test_a_client_that_leaves_loses_no_change_and_a_bug_does() -> None:
         session["n"] = 2
         raise FileNotFoundError("an OSError that has nothing to do with the client")
 
+    async def close(code: int, session: Session, channel: Channel) -> None:
+        await channel.send(ACCEPT)
+        session["n"] = 2
+        await channel.send({"type": "websocket.close", "code": code})
+
     for handler, incoming, raises, left in (
+        (partial(close, 1000), CONNECT, None, 2),
+        (partial(close, 1011), CONNECT, None, 1),
         (listen, LEAVE, Disconnect, 2),
         (listen, CONNECT, ZeroDivisionError, 1),
         (push, CONNECT, Disconnect, 2),
@@ -64,7 +73,7 @@ async def test_a_client_that_leaves_loses_no_change_and_a_bug_does() -> None:
     ):
         site = AsgiSite(handler)
         sid = await site.make(n=1)
-        await site.connect(sid, incoming, raises=raises, breaks_at=1)
+        await site.connect(sid, incoming, raises=raises, breaks_at=1 if raises else None)
         assert await site.data(sid) == {"n": left}
 
 

@@ -118,7 +118,7 @@ class SessionMiddleware:
         failed = True
         try:
             await self._app(scope, responder.receive, responder.send_socket)
-            failed = False
+            failed = responder.reports_failure
         except Exception as error:
             failed = not responder.client_disconnected
             if not await responder.respond_to_error(error) and not await responder.close_for_error(error):

@@ -22,6 +22,7 @@ class SocketResponder(Responder):
     """The messages of one WebSocket."""
 
     client_disconnected: bool = False  # or this adapter has closed the connection
+    reports_failure: bool = False  # the application has closed the connection with 1011 (RFC 6455, 7.4.1)
     _closed: bool = False  # the application has closed the connection
     _disconnects: int = 0  # how often the application has received the disconnect that this adapter has made
     _watch: Watch | None = None  # None: it is not accepted, or there is no session that could end
@@ -83,7 +84,9 @@ class SocketResponder(Responder):
         self._closed = True
         if not self._started:
             await self._exchange.commit(None)
-        elif message.get("code", 1000) != 1011:  # otherwise the application itself reports a failure (RFC 6455, 7.4.1)
+        elif message.get("code") == 1011:
+            self.reports_failure = True
+        else:
             try:
                 await self._exchange.save_late()
             except SessionError:
