@@ -247,6 +247,7 @@ async def test_a_refused_login_whose_session_is_ended_meanwhile_leaves_nothing()
         await lab.visitor.leave(exchange)
     assert "set-cookie" not in dict(lab.visitor.headers)
     assert len(lab.storage.inner) == 0
+    assert (dict(exchange.session), exchange.session.fresh) == ({}, True)
 
 
 async def test_a_refused_login_is_taken_back_also_if_the_deadline_of_before_passes_meanwhile() -> None:
