@@ -64,6 +64,14 @@ async def test_repr_shows_the_handle_and_never_the_id_or_a_value(lab: Lab) -> No
         assert repr(session) == "<Session handle=None fresh=True keys=0>"
 
 
+async def test_an_id_that_was_shown_is_the_same_after_the_request(lab: Lab) -> None:
+    for stored in (False, True):
+        async with lab.visitor.request() as session:
+            session.update({"n": 1} if stored else {})
+            shown = session.id
+        assert session.id == shown
+
+
 @pytest.mark.proves("AT-38", "AT-138")
 async def test_a_session_is_not_copied_pickled_hashed_or_made_json() -> None:
     session = await Lab().store.create({"n": 1})

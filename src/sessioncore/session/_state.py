@@ -264,7 +264,7 @@ class SessionState(Opaque, Struct, eq=False):
         if drop:
             self.pending = None
             self._restore_values()
-        if self.next_id is not None and self.loaded is not None:
+        if self.loaded is not None:
             self.next_id = None
         if self.limits.write is None:
             self.limits = RELEASED
