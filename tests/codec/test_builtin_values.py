@@ -4,9 +4,13 @@ import collections
 import datetime as dt
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from fractions import Fraction
 from io import BytesIO
-from pathlib import Path, PureWindowsPath
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -21,6 +25,7 @@ from tests.numbers import scaled
 from tests.values import exact_text, values
 
 from sessioncore import CodecError, CorruptRecord, SessionConfig, SessionStore, UnregisteredType
+from sessioncore.codec._builtin_values import COMPOSITES, LEAVES
 from sessioncore.codec._codec import Codec
 from sessioncore.storage import MemoryStorage, SQLiteStorage
 
@@ -31,6 +36,50 @@ TZIF = b"TZif" + bytes(32) + b"\0\0\0\1" + b"\0\0\0\4" + bytes(6) + b"UTC\0"  # 
 
 def through(value: Any) -> Any:
     return CODEC.decode("k", CODEC.encode("k", value))
+
+
+# The number and the bytes of an extension: sessions that are stored must be read by every later release.
+STORED: list[tuple[object, int, bytes]] = [
+    ((1, 2), 1, b"\x92\1\2"),
+    ({1}, 2, b"\x91\1"),
+    (frozenset({1}), 3, b"\x91\1"),
+    ({1: 2}, 4, b"\x92\1\2"),
+    (1 << 64, 5, b"\1" + bytes(8)),
+    ("\ud800", 6, b"\xed\xa0\x80"),
+    (complex(1, -2), 7, b"\x3f\xf0" + bytes(6) + b"\xc0" + bytes(7)),
+    (datetime(2026, 1, 2, 3, 4, 5, 6), 8, b"2026-01-02T03:04:05.000006"),
+    (datetime(2026, 1, 2, tzinfo=UTC), 8, b"2026-01-02T00:00:00@0"),
+    (datetime(2026, 1, 2, tzinfo=BERLIN), 8, b"2026-01-02T00:00:00[Europe/Berlin]"),
+    (datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=2), "home")), 8, b"2026-01-02T00:00:00@7200000000 home"),
+    (dt.date(2026, 1, 2), 9, b"2026-01-02"),
+    (time(3, 4, fold=1), 10, b"03:04:00*"),
+    (timedelta(days=-1, microseconds=1), 11, b"\xff\xff\xff\xff" + bytes(7) + b"\1"),
+    (UUID(int=5), 12, bytes(15) + b"\5"),
+    (Decimal("1.10"), 13, b"1.10"),
+    (msgspec.UNSET, 14, b""),
+    (Fraction(1, 2), 15, b"\x92\1\2"),
+    (collections.OrderedDict(a=1), 16, b"\x92\xa1a\1"),
+    (collections.defaultdict[str, list[int]](list, a=[]), 17, b"\x94\xa4list\xc0\xa1a\x90"),
+    (collections.Counter(a=1), 18, b"\x92\xa1a\1"),
+    (collections.deque([1], 2), 19, b"\x92\2\1"),
+    (BERLIN, 20, b"Europe/Berlin"),
+    (PurePosixPath("/a"), 21, b"/a"),
+    (PosixPath("/a"), 22, b"/a"),
+    (PureWindowsPath("C:/a"), 23, b"C:\\a"),
+    (ip_address("10.0.0.1"), 25, b"10.0.0.1"),
+    (ip_address("::1"), 26, b"::1"),
+    (ip_network("10.0.0.0/8"), 27, b"10.0.0.0/8"),
+    (ip_network("::/64"), 28, b"::/64"),
+    (ip_interface("10.0.0.1/8"), 29, b"10.0.0.1/8"),
+    (ip_interface("::1/64"), 30, b"::1/64"),
+]
+
+
+def test_each_type_is_stored_as_the_first_release_stores_it() -> None:
+    for value, number, payload in STORED:
+        assert Ext(number, payload) == msgspec.msgpack.decode(CODEC.encode("k", value))
+    types = {type(value) for value, _, _ in STORED}
+    assert {*LEAVES, *COMPOSITES} - types == {WindowsPath}  # number 24; it cannot be made here
 
 
 @pytest.mark.parametrize("fold", [0, 1])
