@@ -42,18 +42,19 @@ async def merged(before: dict[str, object], mine: Work, theirs: Work, operation:
 
 @pytest.mark.proves("P4", "AT-43")
 async def test_a_conflict_merges_by_key_and_reports_the_number_of_tries(lab: Lab) -> None:
-    await lab.begin(a=1, b=1, gone=1, list=[1])
+    await lab.begin(moved=1, a=1, b=1, gone=1, list=[1])
     one, two = await lab.visitor.arrive(), await lab.visitor.arrive()
     one.session["a"] = 2
     one.session["list"].append(2)
     del one.session["gone"]
     two.session.update(b=2, new=3)
+    two.session["moved"] = two.session.pop("moved")  # to the end
     await lab.visitor.leave(two)
-    await one.session.save()
-    assert dict(one.session) == {"a": 2, "b": 2, "list": [1, 2], "new": 3}  # the session shows what was stored
+    await one.session.save()  # the session shows what was stored, in its order
+    assert [*one.session.items()] == [("a", 2), ("b", 2), ("list", [1, 2]), ("new", 3), ("moved", 1)]
     one.session["list"].append(3)  # and still notices changes inside of values
     await lab.visitor.leave(one)
-    assert await lab.data() == {"a": 2, "b": 2, "list": [1, 2, 3], "new": 3}
+    assert await lab.data() == {"a": 2, "b": 2, "list": [1, 2, 3], "new": 3, "moved": 1}
     assert [event.detail for event in lab.sent(EventKind.CONFLICT)] == ["2"]
 
 
