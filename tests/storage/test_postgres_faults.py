@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -287,6 +287,30 @@ async def test_an_outage_costs_few_attempts_to_connect(postgres: PostgresServer,
             if hosts == 1:
                 proxy.switch(postgres.port)
                 assert await answered(lambda: storage.create("a", b"x", 100), 10) is not None
+
+
+@pytest.mark.parametrize("given", [False, True])
+async def test_calls_share_the_open_connections_while_the_server_accepts_no_more(
+    postgres: PostgresServer, caplog: pytest.LogCaptureFixture, *, given: bool
+) -> None:
+    role = f"few_{new_table()}"
+    dsn = f"postgresql://{role}@127.0.0.1:{postgres.port}/postgres"
+    async with connection(postgres.dsn()) as plain, AsyncExitStack() as opened_here:
+        await plain.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 3; GRANT ALL ON SCHEMA public TO {role}")
+        source = await opened_here.enter_async_context(driver.create_pool(dsn, min_size=0)) if given else dsn
+        storage = await opened_here.enter_async_context(opened(source))
+        for _ in range(3):
+            assert {*await asyncio.gather(*(storage.load("a") for _ in range(60)))} == {None}
+        # Nor does a call ask for a new connection if others are idle.
+        ours = f"FROM pg_stat_activity WHERE usename = '{role}'"
+        await plain.execute(f"ALTER ROLE {role} NOLOGIN")
+        for left in (2, 1):
+            await plain.execute(f"SELECT pg_terminate_backend(pid) {ours} ORDER BY state_change DESC LIMIT 1")
+            while await plain.fetchval(f"SELECT count(*) {ours}") > left:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            for _ in range(5):
+                assert await storage.load("a") is None
+    assert ["share those that are open" in record.getMessage() for record in caplog.records] == [True]
 
 
 async def test_two_attempts_to_connect_that_fail_hold_no_other_up(postgres: PostgresServer) -> None:

@@ -22,6 +22,7 @@ from sessioncore.storage.postgres._errors import (
     sqlstate,
     storage_error,
 )
+from sessioncore.storage.postgres._places import Places
 from sessioncore.storage.postgres._pool import Pool, make_pool
 from sessioncore.storage.postgres._statements import PreparedStatements, Rows, is_about_the_name
 
@@ -55,6 +56,7 @@ class Database:
         self._statements = PreparedStatements(named=prepared_statements)
         self._timeout = timeout
         self._pool: Pool | None = None  # until it is needed, and after `aclose`
+        self._places: Places | None = None  # of the pool
         self._connector = Connector()
         self._connecting = asyncio.Lock()
         self._closed = False
@@ -74,7 +76,8 @@ class Database:
             if self._closed:
                 raise StorageUnavailable(_CLOSED)
             if self._pool is None:
-                self._pool = await self._usable_pool()
+                pool = await self._usable_pool()
+                self._pool, self._places = pool, Places(pool)
 
     async def _usable_pool(self) -> Pool:
         if isinstance(self._source, str):
@@ -174,10 +177,16 @@ class Database:
             _logger.info("prepared statements are missing on the server (a pooler?): from now on each is sent in full")
 
     async def _run_once(self, sql: str, args: tuple[object, ...]) -> Rows:
-        if self._pool is None:
+        if self._pool is None or self._places is None:
             raise StorageUnavailable(_CLOSED)
-        pool = self._pool
-        connection = await pool.acquire()
+        pool, places = self._pool, self._places
+        connection = await places.acquire()
+        try:
+            return await self._run_on(connection, pool, sql, args)
+        finally:
+            places.free()
+
+    async def _run_on(self, connection: Any, pool: Pool, sql: str, args: tuple[object, ...]) -> Rows:
         try:
             rows = await self._statements.fetch(connection, sql, args)
         except BaseException as exc:
