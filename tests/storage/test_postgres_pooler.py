@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tests.forks import forking
 from tests.storage.postgres_rigs import connection, driver, in_another_process, new_table, opened, proxied, table_of
 from tests.storage.rigs import made, record_at, version_of
 
-from sessioncore._errors import StorageUnavailable
+from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage import Stored
 from sessioncore.storage.postgres import PostgresStorage
 
@@ -100,13 +101,32 @@ async def test_a_connection_that_has_forgotten_its_statements_serves_on(postgres
         assert await storage.delete("a", "b") == 1
 
 
-async def test_a_column_of_a_new_type_is_read_by_connections_that_knew_the_old_one(postgres: PostgresServer) -> None:
-    async with opened(postgres.dsn(), max_connections=1) as storage, connection(postgres.dsn()) as plain:
-        await storage.create("a", b"x", 100)
-        assert await storage.load("a") is not None
+@pytest.mark.parametrize("prepared", [True, False])
+async def test_a_connection_serves_on_when_a_column_has_got_another_type(
+    postgres: PostgresServer, caplog: pytest.LogCaptureFixture, *, prepared: bool
+) -> None:
+    caplog.set_level(logging.INFO, "sessioncore")
+    async with (
+        opened(postgres.dsn(), max_connections=1, prepared_statements=prepared) as storage,
+        connection(postgres.dsn()) as plain,
+    ):
+        alter = f"ALTER TABLE {table_of(storage)} ALTER"
         await plain.execute(f"CREATE DOMAIN {table_of(storage)}_blob AS bytea")
-        await plain.execute(f"ALTER TABLE {table_of(storage)} ALTER data TYPE {table_of(storage)}_blob")
-        assert (await record_at(storage, "a")).data == b"x"
+        at = await made(storage, "a", b"x", 100)
+        for change in (
+            f"data TYPE {table_of(storage)}_blob",
+            "version TYPE numeric",
+            "version TYPE text",
+            "version TYPE bigint USING version::bigint",
+        ):
+            await plain.execute(f"{alter} {change}")
+            with suppress(StorageError):  # the text is not accepted
+                await storage.create("b", b"x", 100)
+            with suppress(StorageUnavailable):  # without names, it is in the reply that the new type shows
+                assert await storage.load("a") is not None
+        assert version_of(await storage.replace("a", b"y", 100, version=at))
+        assert await storage.create("c", b"x", 100)
+    assert not caplog.records  # nothing of a pooler
 
 
 async def test_a_given_pool_that_numbers_its_statements_is_none_of_ours(postgres: PostgresServer) -> None:

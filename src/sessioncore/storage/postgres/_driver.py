@@ -171,7 +171,7 @@ class Database:
         return True
 
     def _stop_naming(self) -> None:
-        # A pooler switches server connections, or the type of a column was changed: names would fail again.
+        # A pooler switches server connections: names would fail again.
         if self._statements.named:
             self._statements = PreparedStatements(named=False)
             _logger.info("prepared statements are missing on the server (a pooler?): from now on each is sent in full")

@@ -107,7 +107,8 @@ def is_about_the_connection(exc: Exception) -> bool:
 
 def changed_nothing(exc: Exception) -> bool:
     """Return whether the statement had no effect and may succeed if it is sent again."""
-    if sqlstate(exc) in _ROLLED_BACK:
+    # The type of a column was changed: the statement will be prepared anew.
+    if sqlstate(exc) in _ROLLED_BACK or isinstance(exc, asyncpg.InvalidCachedStatementError):
         return True
     # asyncpg raises errors with these texts, before it sends anything, if the connection broke while it was
     # idle: so try another one. If a later asyncpg changes the texts, the call just fails.

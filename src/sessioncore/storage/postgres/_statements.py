@@ -25,7 +25,7 @@ _NAME_STATES = frozenset({"26000", "42P05"})
 
 def is_about_the_name(error: BaseException) -> bool:
     """Return whether the server refused because of the name of a statement, and so has executed nothing."""
-    return getattr(error, "sqlstate", None) in _NAME_STATES or isinstance(error, asyncpg.InvalidCachedStatementError)
+    return getattr(error, "sqlstate", None) in _NAME_STATES
 
 
 class PreparedStatements:
@@ -54,7 +54,15 @@ class PreparedStatements:
             interrupted = sql in states and state is None
             states[sql] = None
             state = states[sql] = await (_prepare_named(raw, sql, interrupted) if self.named else _describe(raw, sql))
-        return cast("Rows", await _PreparedStatement(raw, sql, state).fetch(*args))
+        try:
+            return cast("Rows", await _PreparedStatement(raw, sql, state).fetch(*args))
+        except (asyncpg.DataError, asyncpg.InvalidCachedStatementError):
+            # The type of a column may have changed after the statement was prepared: the next call prepares it anew.
+            states[sql] = None
+            raise
+        except (AssertionError, BufferError, UnicodeDecodeError):
+            pass  # not the cause of what is raised: it may hold a part of the row
+        raise asyncpg.InternalClientError("the types of the reply are not those that the statement had at first")
 
 
 @lru_cache
