@@ -73,6 +73,17 @@ async def test_a_table_that_was_dropped_or_restored_from_long_ago_is_made_anew(
     assert ["made anew" in record.message for record in caplog.records] == [True]
 
 
+async def test_a_key_that_is_no_text_is_not_listed(postgres: PostgresServer) -> None:
+    async with opened(postgres.dsn()) as storage, connection(postgres.dsn()) as plain:
+        await made(storage, "a", b"x", 100, owner="u")
+        columns = "owner, version, expires_at, data"
+        await plain.execute(
+            f"INSERT INTO {table_of(storage)} (key, {columns}) SELECT '\\x61ff', {columns} FROM {table_of(storage)}"
+        )
+        assert await storage.owned_keys("u") == ["a"]
+        assert [keys async for keys in storage.scan("a")] == [["a"]]
+
+
 async def test_the_error_names_row_level_security_without_a_policy(postgres: PostgresServer) -> None:
     table = new_table()
     async with connection(postgres.dsn()) as plain:

@@ -97,6 +97,18 @@ async def test_damaged_pages_are_reported(path: Path) -> None:
             await storage.create("new", b"", 1000)
 
 
+async def test_a_key_that_is_no_text_is_not_listed(path: Path) -> None:
+    async with aclosing(SQLiteStorage(path)) as storage:
+        await storage.create("a", b"", 1000, owner="u")
+        with closing(sqlite3.connect(path)) as other, other:
+            for key in ("CAST(x'61ff' AS TEXT)", "x'61'", "x'ff'"):
+                other.execute(
+                    f"INSERT INTO records SELECT {key}, data, version, ends, owner, moved_to FROM records LIMIT 1"
+                )
+        assert await storage.owned_keys("u") == ["a"]
+        assert [keys async for keys in storage.scan("a")] == [["a"]]
+
+
 DAMAGES = """\
 data = 'text', data = CAST(x'ff' AS TEXT), data = 7, data = 1.5, ends = 'later', ends = 9e999, ends = x'00',
 version = 'one', version = x'00', moved_to = x'00', moved_to = CAST(x'ff' AS TEXT)"""

@@ -6,7 +6,7 @@ from typing import Final
 
 from sessioncore._storage_capabilities import SCANNED_AT_ONCE
 from sessioncore._storage_protocol import PROBE_SUFFIX
-from sessioncore.storage._text import text_of
+from sessioncore.storage._text import keys_of
 from sessioncore.storage.postgres._sql import Statements, prefix_range
 from sessioncore.storage.postgres._statements import Rows
 
@@ -38,7 +38,7 @@ async def scan(sql: Statements, prefix: str, run: Callable[..., Awaitable[Rows]]
     low, high = prefix_range(prefix)
     while True:
         rows = await run(sql.scan, low, high, SCANNED_AT_ONCE)
-        keys = [text_of(row["key"]) for row in rows if row["live"]]
+        keys = keys_of(row["key"] for row in rows if row["live"])
         yield [key for key in keys if not key.endswith(PROBE_SUFFIX)]
         if len(rows) < SCANNED_AT_ONCE:
             return

@@ -21,7 +21,7 @@ from sessioncore._watchers import Changed, Watchers
 from sessioncore.concurrency._locks import CrossLoopLock
 from sessioncore.concurrency._shield import run_shielded
 from sessioncore.storage._per_loop import PerLoop
-from sessioncore.storage._text import bytes_of, text_of
+from sessioncore.storage._text import bytes_of, keys_of
 from sessioncore.storage._versions import random_version
 from sessioncore.storage.postgres._schema import locked_schema_sql, schema_sql
 from sessioncore.storage.postgres._sql import owner_bytes, statements
@@ -202,7 +202,7 @@ class PostgresStorage:
 
     async def owned_keys(self, owner: str) -> list[str]:
         """Return the keys of live records whose last create, replace or move named `owner`."""
-        return [text_of(row["key"]) for row in await self._run(self._sql.owned_keys, owner_bytes(owner))]
+        return keys_of(row["key"] for row in await self._run(self._sql.owned_keys, owner_bytes(owner)))
 
     notices_within: float | None = 1.0  # seconds
 

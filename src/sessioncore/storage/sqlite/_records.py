@@ -7,7 +7,7 @@ from sessioncore._errors import KeyTaken
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_protocol import PROBE_SUFFIX
 from sessioncore._watchers import Held, held_of
-from sessioncore.storage._text import moved_to
+from sessioncore.storage._text import keys_of, moved_to
 from sessioncore.storage._versions import random_version
 
 __all__ = ["BATCH", "Records"]
@@ -41,9 +41,9 @@ _DELETE = "DELETE FROM records WHERE key = ? RETURNING ends > ?, CAST(moved_to A
 _CLEAR = """DELETE FROM records WHERE rowid IN
     (SELECT rowid FROM records WHERE key >= ? AND key < ? AND substr(key, ?) <> ? LIMIT ?)
     RETURNING ends > ?, typeof(moved_to)"""
-_SCAN = """SELECT key, %ours% AND ends > ? AND substr(key, ?) <> ? FROM records
-    WHERE key >= ? AND key < ? ORDER BY key LIMIT ?""".replace("%ours%", _OURS)
-_OWNED = "SELECT key FROM records WHERE owner = ? AND ends > ?"
+_SCAN = """SELECT CAST(key AS BLOB), %ours% AND ends > ? AND substr(key, ?) <> ? FROM records
+    WHERE key >= CAST(? AS TEXT) AND key < ? ORDER BY key LIMIT ?""".replace("%ours%", _OURS)
+_OWNED = "SELECT CAST(key AS BLOB) FROM records WHERE owner = ? AND ends > ? AND typeof(key) = 'text'"
 _PURGE = """DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE ends <= ? LIMIT ?)
     RETURNING typeof(moved_to)"""
 _HELD = """SELECT key, iif(%ours%, version, NULL), %target% FROM records
@@ -132,15 +132,15 @@ class Records:
         rows = connection.execute(_CLEAR, values).fetchall()
         return len(rows), sum(live for live, kind in rows if kind == "null")
 
-    def scan_batch(self, connection: sqlite3.Connection, prefix: str, start: str) -> tuple[list[str], str | None]:
+    def scan_batch(self, connection: sqlite3.Connection, prefix: str, start: bytes) -> tuple[list[str], bytes | None]:
         """Look at up to BATCH rows from the key `start` on; return the keys of live records, and where to go on."""
         values = (self._clock(), -len(PROBE_SUFFIX), PROBE_SUFFIX, start, _after(prefix), BATCH)
         rows = connection.execute(_SCAN, values).fetchall()
-        following = f"{rows[-1][0]}\0" if len(rows) == BATCH else None  # nothing sorts between a text and this one
-        return [key for key, live in rows if live], following
+        following = rows[-1][0] + b"\0" if len(rows) == BATCH else None  # nothing sorts between a text and this one
+        return keys_of(key for key, live in rows if live), following
 
     def owned_keys(self, connection: sqlite3.Connection, owner: str) -> list[str]:
-        return [key for (key,) in connection.execute(_OWNED, (owner, self._clock()))]
+        return keys_of(key for (key,) in connection.execute(_OWNED, (owner, self._clock())))
 
     def purge_batch(self, connection: sqlite3.Connection) -> tuple[int, int]:
         """Remove up to BATCH rows that have expired; return how many, and how many of them were records."""

@@ -14,6 +14,7 @@ from sessioncore._errors import ConfigError, KeyTaken
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches
 from sessioncore._watchers import Changed
+from sessioncore.storage._text import bytes_of
 from sessioncore.storage.sqlite._file import SQLiteFile
 from sessioncore.storage.sqlite._file_changes import FileChanges
 from sessioncore.storage.sqlite._records import BATCH, Records
@@ -126,7 +127,7 @@ class SQLiteStorage:
 
     async def scan(self, prefix: str) -> AsyncGenerator[list[str]]:
         """Yield the keys of live records that begin with `prefix`, up to 500 per query."""
-        start: str | None = prefix
+        start: bytes | None = bytes_of(prefix)
         while start is not None:
             keys, start = await self._file.read(self._records.scan_batch, prefix, start)
             yield keys
