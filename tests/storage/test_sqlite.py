@@ -147,6 +147,8 @@ async def test_a_folder_that_is_missing_or_in_the_place_of_the_file_is_reported(
     with pytest.raises(StorageUnavailable, match="does not exist: create it") as caught:
         await storage.open()
     assert isinstance(caught.value.__cause__, FileNotFoundError)
+    with pytest.raises(StorageUnavailable):  # the name of its -wal file is too long
+        await SQLiteStorage(tmp_path / ("x" * 252)).open()
     (tmp_path / "missing").mkdir()
     await storage.open()
     await storage.aclose()
@@ -167,6 +169,20 @@ async def test_a_file_that_cannot_be_written_is_reported_and_still_read(path: Pa
         assert await storage.load("a") is not None
         assert await storage.load("b") is None
         assert await storage.create("b", b"x" * 100_000, 1000) is not None, "writes work again without a restart"
+
+
+async def test_the_wal_file_gives_room_back_that_a_long_reader_has_cost(path: Path) -> None:
+    wal = path.with_name("sessions.db-wal")
+    async with aclosing(SQLiteStorage(path)) as storage:
+        await storage.open()
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN").execute("SELECT * FROM records").fetchall()
+            for number in range(40):
+                await storage.create(f"{number}", b"x" * 2**20, 1000)
+            assert wal.stat().st_size > 40 * 2**20
+        for number in range(3):
+            await storage.create(f"after {number}", b"x", 1000)
+        assert wal.stat().st_size < 20 * 2**20
 
 
 async def test_a_full_disk_is_tried_again_with_an_empty_wal_file(path: Path) -> None:

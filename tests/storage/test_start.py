@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio
 import pytest
@@ -235,23 +235,33 @@ async def test_a_failing_storage_around_memory_is_opened_and_checked() -> None:
 
 
 @contextmanager
-def no_more_files() -> Generator[None]:
+def no_more_files(left: int) -> Generator[None]:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, limits[1]))
     with ExitStack() as rest:
         rest.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        files = list[BinaryIO]()
         with suppress(OSError):
             while True:
-                rest.enter_context(Path(os.devnull).open("rb"))
+                files.append(rest.enter_context(Path(os.devnull).open("rb")))
+        for _ in range(left):
+            files.pop().close()
         yield
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("url", ["sqlite:///{}/s.db", "redis://127.0.0.1:1", "postgresql://u@127.0.0.1:1/db"])
-async def test_the_error_names_a_process_that_may_open_no_more_files(url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("url", "left"),
+    [
+        *(("sqlite:///{}/s.db", left) for left in range(5)),
+        ("redis://127.0.0.1:1", 0),
+        ("postgresql://u@127.0.0.1:1/db", 0),
+    ],
+)
+async def test_the_error_names_a_process_that_may_open_no_more_files(url: str, left: int, tmp_path: Path) -> None:
     store = store_on(storage_from_url(url.format(tmp_path)))
     for _ in range(2):  # in the second round, the SQLite file exists
-        with no_more_files(), pytest.raises(StorageUnavailable, match="raise its limit"):
+        with no_more_files(left), pytest.raises(StorageUnavailable, match="raise its limit"):
             await store.create()
         (tmp_path / "s.db").touch()
     await store.aclose()

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import sqlite3
+from contextlib import ExitStack
 from pathlib import Path
 
 from sessioncore._causes import RAISE_FILE_LIMIT, is_file_limit_reached
@@ -12,6 +13,7 @@ from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 __all__ = ["as_storage_error", "files_beside", "is_busy", "may_write", "result_code"]
 
 _NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_FILES = 5  # that two connections have open: the file and the -wal file twice, the -shm file once
 _LEAST_ROOM = 64 * 1024  # the -shm file alone takes 32 KiB
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What SQLite cannot do on network file systems, and on some that containers share with their host.
@@ -56,7 +58,7 @@ def _of_the_file_system(exc: OSError, path: str) -> StorageError:
 def _of_sqlite(exc: sqlite3.Error, path: str) -> StorageError:
     code, reason = result_code(exc), str(exc)  # the text contains no bound values
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM} or (
-        code == sqlite3.SQLITE_CANTOPEN and Path(path).exists() and not _is_writable(path)
+        code == sqlite3.SQLITE_CANTOPEN and _exists(path) and not _is_writable(path)
     ):
         return _no_right(path)
     if code == sqlite3.SQLITE_CANTOPEN and Path(path).is_dir():
@@ -68,11 +70,13 @@ def _of_sqlite(exc: sqlite3.Error, path: str) -> StorageError:
         # Nothing was changed, and it passes: ten workers that start together on a slow disk keep each other waiting.
         return WritesRefused(f"another process holds {path} ({reason}); look for one that keeps it locked")
     if code == sqlite3.SQLITE_NOTADB:
-        return StorageError(f"the file {path} is not a SQLite database: give SQLiteStorage a file of its own")
+        return StorageError(
+            f"the file {path} is not a SQLite database, or is damaged: give SQLiteStorage a file of its own"
+        )
     if code == sqlite3.SQLITE_ERROR:
         return StorageError(f"the file {path} lacks what sessioncore has created there ({reason}): give it a new file")
     advice = "see that the file is intact, that its folder can be written and that the disk has room"
-    if code == sqlite3.SQLITE_CANTOPEN and _may_open_no_file():
+    if code == sqlite3.SQLITE_CANTOPEN and _may_open_too_few_files():
         advice = RAISE_FILE_LIMIT
     elif getattr(exc, "sqlite_errorcode", 0) in _NO_LOCKS:
         advice = "its file system lacks locks or shared memory, as network file systems do: put it on a local disk"
@@ -91,11 +95,13 @@ def _no_room(path: str) -> WritesRefused:
     return WritesRefused(f"the disk of {path} is full: make room, or give SQLiteStorage a file on another disk")
 
 
-def _may_open_no_file() -> bool:
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
-    except OSError as exc:
-        return is_file_limit_reached(exc)
+def _may_open_too_few_files() -> bool:
+    with ExitStack() as opened:
+        try:
+            for _ in range(_FILES):
+                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        except OSError as exc:
+            return is_file_limit_reached(exc)
     return False
 
 
@@ -104,8 +110,12 @@ def _is_disk_full(path: str) -> bool:
 
 
 def _is_writable(path: str) -> bool:
-    beside = [each for each in files_beside(path) if each.exists()]
+    beside = [each for each in files_beside(path) if _exists(each)]
     return all(may_write(each) for each in (Path(path), Path(path).parent, *beside))
+
+
+def _exists(path: str | Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises an error for a name that is too long
 
 
 def files_beside(path: str) -> tuple[Path, Path]:

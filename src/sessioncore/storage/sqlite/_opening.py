@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Final
 
 from sessioncore.storage._free_threading import FREE_THREADED
 from sessioncore.storage.sqlite._errors import files_beside, may_write
@@ -19,6 +20,8 @@ _creating = threading.Lock()
 # On a Python without the GIL, a statement that one thread has prepared and another one frees outlives `close`, and
 # keeps the file open and locked: prepare each anew there.
 _CACHED_STATEMENTS = 0 if FREE_THREADED else 128
+# Bytes. While a process reads for long, as a backup does, the -wal file grows; afterwards it is cut to this size.
+_LARGEST_WAL: Final = 16 * 2**20
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -52,6 +55,7 @@ def prepare(path: str) -> sqlite3.Connection:
     try:
         ready = schema_of(connection, path) == SCHEMA
         connection.execute("PRAGMA journal_mode = WAL")  # every time: a file restored from a backup may lack it
+        connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL}")
         if not ready:
             create_or_migrate(connection, path)
         schema_of(connection, path)  # opens the -wal and -shm files, also where the journal was another one until now
