@@ -166,6 +166,29 @@ async def test_a_migration_may_make_the_table_and_the_role_need_not(postgres: Po
             assert await storage.clear("a") == 1
 
 
+ANEW = "REVOKE ALL ON {0} FROM r_{0}; DROP ROLE r_{0}; CREATE ROLE r_{0} LOGIN; GRANT ALL ON {0} TO r_{0}"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend"),
+    [("ALTER ROLE r_{0} SET search_path = pg_catalog", "ALTER ROLE r_{0} RESET search_path"), ("SELECT", ANEW)],
+    ids=["search_path", "role"],
+)
+async def test_what_is_mended_for_new_connections_is_mended_for_those_of_the_pool(
+    postgres: PostgresServer, spoil: str, mend: str
+) -> None:
+    table = new_table()
+    dsn = f"postgresql://r_{table}@127.0.0.1:{postgres.port}/postgres"
+    async with connection(postgres.dsn()) as plain:
+        await plain.execute(f"{PostgresStorage.schema_sql(table)}; CREATE ROLE r_{table} LOGIN")
+        await plain.execute(f"GRANT ALL ON {table} TO r_{table}; {spoil.format(table)}")
+        async with opened(dsn, table=table, create_table=False) as storage:
+            await plain.execute(mend.format(table))
+            with pytest.raises(StorageError):
+                await storage.load("a")
+            assert await storage.load("a") is None
+
+
 async def test_a_table_may_stand_in_a_schema(postgres: PostgresServer) -> None:
     async with connection(postgres.dsn()) as plain:
         await plain.execute('CREATE SCHEMA IF NOT EXISTS "Web"')

@@ -16,6 +16,7 @@ from sessioncore.concurrency._standstill import time_limit
 from sessioncore.storage.postgres._connecting import Connector
 from sessioncore.storage.postgres._errors import (
     FAILURES,
+    OF_THE_SESSION,
     READ_ONLY,
     changed_nothing,
     is_about_the_connection,
@@ -34,6 +35,8 @@ _TRIES = 100
 
 # Seconds during which no call tries another new connection after one has answered that the server only reads.
 _READ_ONLY_PAUSE = 1.0
+# Seconds between two replacements of connections whose settings, or whose role, may be out of date.
+_SESSION_PAUSE = 10.0
 
 _OTHER_LOOP = (
     "the asyncpg.Pool of this PostgresStorage belongs to another event loop, and so do its connections. Pass the DSN "
@@ -141,6 +144,8 @@ class Database:
                     if not await self._finds_another_server(acquired_at, refused_at, first=first):
                         raise storage_error(exc) from exc
                 elif not changed_nothing(exc):
+                    if sqlstate(exc) in OF_THE_SESSION and clock() - self._expired_at >= _SESSION_PAUSE:
+                        await self._expire_connections()
                     raise storage_error(exc) from exc
             else:
                 if not sql.lstrip().startswith("SELECT"):
@@ -165,10 +170,14 @@ class Database:
             if refused_at <= self._expired_at <= acquired_at:  # the connection was made after the first refusal
                 self._read_only_at = now
                 return False
-        if self._pool is not None and self._expired_at < acquired_at:
-            self._expired_at = now
-            await self._pool.expire_connections()
+        if self._expired_at < acquired_at:
+            await self._expire_connections()
         return True
+
+    async def _expire_connections(self) -> None:
+        if self._pool is not None:
+            self._expired_at = asyncio.get_running_loop().time()
+            await self._pool.expire_connections()
 
     def _stop_naming(self) -> None:
         # A pooler switches server connections: names would fail again.

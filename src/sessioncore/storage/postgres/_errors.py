@@ -13,12 +13,14 @@ from sessioncore._causes import RAISE_FILE_LIMIT, is_file_limit_reached
 from sessioncore._errors import StorageError, StorageUnavailable, WritesRefused
 
 __all__ = [
-    "FAILURES", "MISSING_PARTS", "READ_ONLY", "UNIQUE_VIOLATION", "WEAKNESSES", "changed_nothing",
+    "FAILURES", "MISSING_PARTS", "OF_THE_SESSION", "READ_ONLY", "UNIQUE_VIOLATION", "WEAKNESSES", "changed_nothing",
     "is_about_the_connection", "sqlstate", "storage_error",
 ]  # fmt: skip
 
 UNIQUE_VIOLATION = "23505"
 READ_ONLY = "25006"
+# What a connection does not notice: its role was dropped and made anew, or has another search_path or timeout now.
+OF_THE_SESSION = frozenset({"3F000", "42501", "42P01", "55P03", "57014"})
 MISSING_PARTS = frozenset({"42P01", "42703", "42P10"})  # of the table: itself, a column, the primary key
 
 FAILURES: tuple[type[Exception], ...] = (
