@@ -1,6 +1,8 @@
 """The table: who makes it, its rights and indexes, and what happens if it lacks something."""
 
+import asyncio
 import logging
+from datetime import timedelta
 
 import pytest
 from servers.postgres_server import PostgresServer
@@ -187,6 +189,23 @@ async def test_what_is_mended_for_new_connections_is_mended_for_those_of_the_poo
             with pytest.raises(StorageError):
                 await storage.load("a")
             assert await storage.load("a") is None
+
+
+async def test_a_migration_takes_as_long_as_it_needs(postgres: PostgresServer) -> None:
+    """An index on a large table takes minutes. Here another client locks the table."""
+    async with (
+        opened(postgres.dsn(), timeout=timedelta(seconds=0.5)) as storage,
+        connection(postgres.dsn()) as plain,
+    ):
+        await plain.execute(f"DROP INDEX {table_of(storage)}_owner")
+        async with plain.transaction():
+            await plain.execute(f"LOCK TABLE {table_of(storage)}")
+            migrating = asyncio.create_task(storage.migrate())
+            with pytest.raises(StorageUnavailable, match=r"within 0\.5 s.*`sessioncore migrate`"):
+                await PostgresStorage(postgres.dsn(), table=table_of(storage), timeout=timedelta(seconds=0.5)).open()
+            assert not migrating.done()
+        await migrating
+        await storage.check()
 
 
 async def test_a_table_may_stand_in_a_schema(postgres: PostgresServer) -> None:

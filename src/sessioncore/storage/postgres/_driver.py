@@ -106,8 +106,8 @@ class Database:
         except TimeoutError:
             pool.terminate()
 
-    async def run(self, sql: str, *args: object, locking: Collection[bytes] = ()) -> Rows:
-        """Run one statement and return its rows.
+    async def run(self, sql: str, *args: object, locking: Collection[bytes] = (), seconds: float | None = None) -> Rows:
+        """Run one statement and return its rows; `seconds`: another time limit than that of the other statements.
 
         `locking`: the keys whose rows the statement locks. Calls that lock the same row run one after the other, since
         each would wait for the lock with a connection that others need.
@@ -117,8 +117,9 @@ class Database:
             StorageError: the server refused.
         """
         locks = {self._row_locks.setdefault(key, asyncio.Lock()) for key in locking}
+        limit = self._timeout if seconds is None else seconds
         try:
-            async with time_limit(self._timeout), AsyncExitStack() as stack:
+            async with time_limit(limit), AsyncExitStack() as stack:
                 if self._pool is None:
                     await self.connect()
                 for lock in sorted(locks, key=id):  # in one order, so that two calls do not wait for each other
@@ -126,7 +127,7 @@ class Database:
                 return await self._run(sql, args)
         except TimeoutError as exc:
             raise StorageUnavailable(
-                f"PostgreSQL did not answer within {self._timeout:g} s; look for locks, for too few connections, "
+                f"PostgreSQL did not answer within {limit:g} s; look for locks, for too few connections, "
                 "and at the network"
             ) from exc
 

@@ -8,12 +8,13 @@ import logging
 from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import timedelta
 from functools import partial
+from math import inf
 from random import uniform
 from typing import Any, ClassVar, cast
 
 from anyio import sleep
 
-from sessioncore._errors import ConfigError, KeyTaken, StorageError
+from sessioncore._errors import ConfigError, KeyTaken, StorageError, StorageUnavailable
 from sessioncore._extras import needs_extra
 from sessioncore._storage_calls import Moved, Stored, Unreadable, Written
 from sessioncore._storage_capabilities import Clears, KeepsTombstones, LoadsMany, Opens, Purges, Scans, Watches
@@ -39,6 +40,8 @@ __all__ = ["PostgresStorage"]
 _logger = logging.getLogger("sessioncore.storage.postgres")
 
 _PAUSE = 0.01  # at most, in seconds
+
+_MIGRATE = "The table is to be created or completed: if it is large, run `sessioncore migrate`, which waits for that"
 
 
 class PostgresStorage:
@@ -111,8 +114,11 @@ class PostgresStorage:
         return schema_sql(self._table)
 
     async def migrate(self) -> None:
-        """Create the table, or upgrade one that an earlier version made, whatever `create_table` says."""
-        await self._make_table()
+        """Create the table, or upgrade one that an earlier version made, whatever `create_table` says.
+
+        It takes as long as it needs: an index on a large table takes minutes.
+        """
+        await self._make_table(seconds=inf)
 
     async def load(self, key: str, *, renew: float | None = None) -> Stored | Moved | Unreadable | None:
         """Return the live record at `key`, or None; with `renew`, set its ttl to that many seconds."""
@@ -258,13 +264,18 @@ class PostgresStorage:
                 await self._make_table()
                 self._looked_for_table = True
 
-    async def _make_table(self) -> bool:
+    async def _make_table(self, *, seconds: float | None = None) -> bool:
         """Create the table, or what it lacks; return False if it lacks nothing."""
         run = self._databases.here().run
         # Look first: CREATE TABLE IF NOT EXISTS fails for a role that may only read and write rows.
         if await run(self._sql.is_current):
             return False
-        await run(locked_schema_sql(self._table))
+        try:
+            await run(locked_schema_sql(self._table), seconds=seconds)
+        except StorageUnavailable as exc:
+            if not isinstance(exc.__cause__, TimeoutError):
+                raise
+            raise StorageUnavailable(f"{exc}. {_MIGRATE}") from exc.__cause__
         return True
 
     async def _write(self, sql: str, key: bytes, *args: object) -> Rows:
