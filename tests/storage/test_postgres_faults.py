@@ -341,6 +341,7 @@ async def test_a_certificate_that_is_not_trusted_is_unavailable(
     [
         ("nowhere", "database of the URL", asyncpg.InvalidCatalogNameError),
         ("postgres?sslmode=verify-ca&sslrootcert=/none", "certificates.*sslrootcert=", FileNotFoundError),
+        ("postgres?sslmode=verify-ca&sslrootcert=/", "certificates.*sslrootcert=", IsADirectoryError),
     ],
 )
 async def test_the_error_says_what_is_wrong_in_the_url_and_does_not_quote_the_password(

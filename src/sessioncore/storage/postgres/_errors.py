@@ -34,6 +34,8 @@ FAILURES: tuple[type[Exception], ...] = (
 # The server has rolled the statement back: it changed nothing, and can be sent again.
 _ROLLED_BACK = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
 
+_OF_FILES = (ssl.SSLError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
 # SQLSTATEs, or the first letters of them, that mean "unavailable".
 # 40 and 55: rolled back once more, or a lock was not granted in time.
 _UNAVAILABLE = ("08", READ_ONLY, "28", "3D000", "40", "53", "55P03", "57", "58")
@@ -135,8 +137,11 @@ def storage_error(exc: Exception) -> StorageError:
             return StorageUnavailable("the pool is closed: close the store first, and its pool after it")
         if is_file_limit_reached(exc):
             advice = RAISE_FILE_LIMIT
-        elif isinstance(exc, ssl.SSLError | FileNotFoundError):
-            advice = "look at the certificates, keys or socket that the URL names (sslrootcert=, sslcert=, host=)"
+        elif isinstance(exc, _OF_FILES) or (isinstance(exc, PermissionError) and exc.filename):
+            advice = (
+                "look at the certificates, keys or socket that the URL names (sslrootcert=, sslcert=, host=), and at "
+                "~/.postgresql"
+            )
         else:
             advice = "look at the server, its address and the network"
         return StorageUnavailable(f"PostgreSQL is unavailable at the moment ({type(exc).__name__}): {words}; {advice}")
