@@ -7,6 +7,7 @@ import re
 import resource
 import sqlite3
 import stat
+import threading
 from contextlib import aclosing, closing
 from datetime import timedelta
 from pathlib import Path
@@ -213,6 +214,17 @@ async def test_the_error_names_a_file_system_without_locks(path: Path, code: int
     async with aclosing(SQLiteStorage(path)) as storage:
         with pytest.raises(StorageUnavailable, match="put it on a local disk"):
             await storage._file.read(fail)  # pyright: ignore[reportPrivateUsage] - this disk has locks
+
+
+@ONE_LOOP  # trio keeps threads of earlier tests
+async def test_the_error_names_a_process_that_may_start_no_more_threads(path: Path) -> None:
+    before = threading.stack_size(2**45)  # more than there is
+    try:
+        with pytest.raises(StorageUnavailable, match="may start no more threads") as caught:
+            await SQLiteStorage(path).open()
+    finally:
+        threading.stack_size(before)
+    assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 def test_the_error_of_a_batch_that_finds_no_memory_does_not_blame_threads() -> None:

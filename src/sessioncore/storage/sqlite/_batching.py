@@ -23,6 +23,7 @@ from sessioncore.storage.sqlite._waiting import longest_wait
 __all__ = ["BatchExecutor", "Closed", "QueuedCall", "Run", "in_a_thread"]
 
 T = TypeVar("T")
+_NO_THREAD = "SQLite got no worker thread: this process may start no more threads; raise its limit (ulimit -u)"
 _MAX_BATCH = 256  # calls in one batch: bounds the wait of the calls in the next one
 
 
@@ -137,6 +138,15 @@ class BatchExecutor:
 
 
 async def in_a_thread(function: Callable[..., None], *args: object) -> None:
-    """Run `function` to its end, even if the event loop ends first."""
-    # Not the default limiter: sync handlers that wait for their session may have used it up.
-    await to_thread.run_sync(function, *args, limiter=CapacityLimiter(1))
+    """Run `function` to its end, even if the event loop ends first.
+
+    Raises:
+        StorageUnavailable: no thread can be started.
+    """
+    try:
+        # Not the default limiter: sync handlers that wait for their session may have used it up.
+        await to_thread.run_sync(function, *args, limiter=CapacityLimiter(1))
+    except RuntimeError as exc:
+        if "start new thread" not in str(exc):
+            raise
+        raise StorageUnavailable(_NO_THREAD) from exc
