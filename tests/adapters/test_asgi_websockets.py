@@ -3,9 +3,9 @@
 from functools import partial
 
 import pytest
-from tests.adapters.asgi import ACCEPT, CONNECT, LEAVE, AsgiSite, Channel, Message
+from tests.adapters.asgi import ACCEPT, CONNECT, LEAVE, AsgiSite, Channel, Message, run, socket_scope
 
-from sessioncore import Session, SessionReleased, UnregisteredType, from_form
+from sessioncore import Session, SessionReleased, StorageUnavailable, UnregisteredType, from_form
 
 pytestmark = pytest.mark.anyio
 DENIED: Message = {"type": "websocket.http.response.start", "status": 401, "headers": []}
@@ -98,6 +98,16 @@ async def test_what_cannot_be_stored_refuses_the_handshake(message: Message) -> 
     sid = await site.make(n=1)
     assert (await site.connect(sid, raises=UnregisteredType)).sent == []
     assert await site.data(sid) == {"n": 1}
+
+
+@pytest.mark.parametrize("refusal", [DENIED, {"type": "websocket.close"}], ids=lambda m: str(m["type"]))
+async def test_an_error_after_a_refused_handshake_sends_nothing_more(refusal: Message) -> None:
+    async def handler(session: Session, channel: Channel) -> None:
+        await channel.send(refusal)
+        raise StorageUnavailable("down")
+
+    scope = socket_scope(extensions={"websocket.http.response": {}})
+    assert (await run(AsgiSite(handler).app, scope, CONNECT)).sent == [refusal]
 
 
 async def test_a_socket_has_no_form_and_its_session_ends_with_it() -> None:

@@ -23,7 +23,7 @@ class SocketResponder(Responder):
 
     client_disconnected: bool = False  # or this adapter has closed the connection
     reports_failure: bool = False  # the application has closed the connection with 1011 (RFC 6455, 7.4.1)
-    _closed: bool = False  # the application has closed the connection
+    _closed: bool = False  # the application has closed the connection, or refused the handshake
     _disconnects: int = 0  # how often the application has received the disconnect that this adapter has made
     _watch: Watch | None = None  # None: it is not accepted, or there is no session that could end
     _sent: Event | None = None  # set when the adapter's close message is sent; None: it has not ended the connection
@@ -64,6 +64,7 @@ class SocketResponder(Responder):
                 await self._accept(message)
             else:
                 await self.send(message)
+                self._closed |= kind == "websocket.http.response.start"
         except OSError:  # the client has disconnected; frameworks replace this by errors of their own
             self.client_disconnected = True
             raise
@@ -82,16 +83,17 @@ class SocketResponder(Responder):
     async def _prepare_close(self, message: Message) -> None:
         """Store late changes, or those of a handshake that is refused."""
         self._closed = True
-        if not self._started:
-            await self._exchange.commit(None)
-        elif message.get("code") == 1011:
-            self.reports_failure = True
-        else:
-            try:
+        try:
+            if not self._started:
+                await self._exchange.commit(None)
+                self._note_start()  # too late for an error response, too
+            elif message.get("code") == 1011:
+                self.reports_failure = True
+            else:
                 await self._exchange.save_late()
-            except SessionError:
-                self._closed = False  # the message is not sent: `close_for_error` sends one with the error's code
-                raise
+        except SessionError:
+            self._closed = False  # the message is not sent: `close_for_error` sends one with the error's code
+            raise
 
     async def close_for_error(self, error: Exception) -> bool:
         """Close the connection if it is too late for a response; return False if the error must be raised again."""
