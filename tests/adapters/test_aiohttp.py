@@ -110,12 +110,15 @@ def test_a_response_that_an_outer_middleware_puts_in_its_place_has_a_cookie(stor
     async def returned(request: web.Request) -> web.StreamResponse:
         return web.HTTPNotFound(text=(await count(request)).text)
 
+    async def data(request: web.Request) -> web.StreamResponse:
+        return {"n": (await count(request)).text}  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # `errors` makes the response
+
     async def broken(request: web.Request) -> web.StreamResponse:
         await count(request)
         raise LookupError
 
-    browser = visit(application(store, count, missing, returned, broken, outside=[errors]))
-    for path, status in (("/count", 200), ("/missing", 404), ("/returned", 200)):
+    browser = visit(application(store, count, missing, returned, data, broken, outside=[errors]))
+    for path, status in (("/count", 200), ("/missing", 404), ("/returned", 200), ("/data", 200)):
         reply = browser.another().get(path)
         assert (reply.status, reply.one("vary"), len(reply.set_cookies)) == (status, "Cookie", 1)
     reply = browser.get("/broken")
@@ -152,9 +155,13 @@ def test_the_headers_of_the_application_keep_their_spelling(store: SessionStore,
 def test_a_handler_without_a_response_stores_nothing(store: SessionStore, storage: SpyStorage, visit: Visit) -> None:
     async def forgetful(request: web.Request) -> None:
         await count(request)
+        if request.query_string:
+            await (await get_session(request)).save()
 
-    reply = visit(application(store, forgetful)).get("/forgetful")  # type: ignore[arg-type]  # that is the point
-    assert (reply.status, reply.set_cookies, len(storage.inner)) == (500, [], 0)
+    browser = visit(application(store, forgetful))  # type: ignore[arg-type]  # that is the point
+    for path, sessions in (("/forgetful", 0), ("/forgetful?save", 1)):
+        reply = browser.get(path)
+        assert (reply.status, len(reply.set_cookies), len(storage.inner)) == (500, sessions, sessions)
 
 
 def test_a_body_generated_after_the_handler_finds_the_session_released(store: SessionStore, visit: Visit) -> None:

@@ -8,7 +8,7 @@ decides what is stored, which cookie is sent and what response an error gets.
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import Any, Final, Never
+from typing import Any, Final, Never, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -110,8 +110,9 @@ class _Middleware:
     ) -> Done[None] | Awaitable[None]:
         """Commit before a response that the handler returned or raised is sent."""
         prepared = getattr(response, "prepared", None)
-        if prepared is None:  # it is no response: a `return` may be missing
-            return DONE
+        if prepared is None:  # it is no response, but a middleware outside may make one of it, unless it is None
+            status = 500 if cast("object", response) is None else 200
+            return context.commit(request, status) if self._uses_signal else DONE
         if prepared and not context.headers_final:  # sent already: without the signal, or for another request
             self._warn(context)
             return context.commit(request, None)
