@@ -7,10 +7,10 @@ import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from tests.adapters.asgi import BODY, START, AsgiSite, Channel, Message, Wire, ask, http_scope
+from tests.adapters.asgi import BODY, START, AsgiSite, Channel, Message, Wire, ask, http_scope, run
 from tests.stores import SpyStorage
 
 from sessioncore import Session, SessionKey, SessionStore, StorageUnavailable, UnregisteredType
@@ -153,6 +153,20 @@ async def test_a_session_that_was_ended_elsewhere_meanwhile_lets_the_stream_end(
     site = AsgiSite(handler)
     assert (await site.ask(await site.make(n=1))).sent[-1] == BODY
     assert len(site.storage.inner) == 0
+
+
+async def test_a_client_that_leaves_a_stream_loses_no_change() -> None:
+    async def handler(session: Session, channel: Channel) -> None:
+        async def parts() -> AsyncIterator[str]:
+            session["late"] = 1
+            yield "x"
+
+        await StreamingResponse(parts())(http_scope(), channel.receive, channel.send)  # turns the OSError into its own
+
+    site = AsgiSite(handler)
+    sid = await site.make(n=1)
+    await run(site.app, http_scope(sid=sid), raises=ClientDisconnect, breaks_at=1)
+    assert await site.data(sid) == {"n": 1, "late": 1}
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])  # BaseHTTPMiddleware serves in another task

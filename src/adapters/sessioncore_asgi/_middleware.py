@@ -8,6 +8,7 @@ from collections.abc import MutableMapping
 
 from sessioncore import Exchange, Session, SessionNotLoaded, SessionStore
 from sessioncore.integration import DONE, check_store, check_vacant, log_late_failure, warn_if_replaced
+from sessioncore_asgi._ended import is_disconnect
 from sessioncore_asgi._exchanges import EXCHANGES, SENT, Exchanges, exchange_of, forget_finished, has_store
 from sessioncore_asgi._lifespan import run_lifespan
 from sessioncore_asgi._other_sessions import check_inside
@@ -60,8 +61,7 @@ class SessionMiddleware:
         if self._first:
             await self._serve_first(scope, receive, send)
             return
-        view = AsgiView(scope, receive, scope.get("method", "GET"), kind != "http")
-        exchange = self._store.exchange(view)
+        exchange = self._store.exchange(view := AsgiView(scope, receive, scope.get("method", "GET"), kind != "http"))
         if self._lazy:
             receive = view.receive
         elif (loading := exchange.load()) is not DONE:
@@ -81,6 +81,7 @@ class SessionMiddleware:
                 await self._app(scope, responder, responder.send)
                 failed = False
             except Exception as error:
+                failed = not is_disconnect(error)
                 if not await responder.respond_to_error(error):
                     raise
             finally:
