@@ -1,8 +1,10 @@
-"""Lends the connections of a pool. While the server accepts no more of them, calls share those that are open."""
+"""Lends the connections of a pool. While no new one can be made, calls share those that are open."""
 
 import asyncio
 import logging
 import math
+import socket
+import ssl
 from typing import Any, Final
 
 from sessioncore._causes import is_file_limit_reached
@@ -15,15 +17,16 @@ __all__ = ["Places"]
 _logger = logging.getLogger("sessioncore.storage.postgres")
 
 _FAILURES: Final[tuple[type[Exception], ...]] = (StorageUnavailable, *FAILURES)  # of a pool of ours, of a given one
+_ONLY_OF_NEW_ONES: Final = (ssl.SSLError, FileNotFoundError, socket.gaierror)  # certificates and their files; DNS
 _REST: Final = 0.5  # seconds until a place that got no connection is used again
 _QUIET: Final = 60.0  # seconds between two warnings
 
 
 class Places:
-    """The places of a pool, each for one connection. While the server refuses one to a place, its call takes another.
+    """The places of a pool, each for one connection. A call whose place gets none waits for another place.
 
-    Otherwise calls would fail although an open connection is idle, or would be in a moment: the limit of a server or a
-    role may be lower than the size of the pool, and a password may have been changed.
+    Otherwise it would fail although an open connection would be free in a moment: the limit of a server or a role may
+    be lower than the size of the pool, or its password may have been changed.
     """
 
     __slots__ = ("_free", "_pool", "_warned_at")
@@ -44,12 +47,11 @@ class Places:
             try:
                 return await self._pool.acquire()
             except _FAILURES as exc:
-                if not (self._pool.get_size() and _is_refusal(exc)):
+                if not (self._pool.get_size() and _others_work(exc)):
                     self.free()
                     raise
                 asyncio.get_running_loop().call_later(_REST, self.free)
                 self._warn(exc)
-                self._lend_open_ones_first()
             except BaseException:
                 self.free()
                 raise
@@ -57,13 +59,6 @@ class Places:
     def free(self) -> None:
         """Let another call use a place."""
         self._free.release()
-
-    def _lend_open_ones_first(self) -> None:
-        """Move the places without a connection behind the others; asyncpg lends the one that was used last."""
-        # asyncpg has no public way to them; it takes the last one of the list.
-        holders: Any = getattr(getattr(self._pool, "_queue", None), "_queue", None)
-        if holders:
-            holders.sort(key=_is_open)
 
     def _warn(self, exc: Exception) -> None:
         now = asyncio.get_running_loop().time()
@@ -75,11 +70,7 @@ class Places:
             )
 
 
-def _is_open(holder: Any) -> bool:
-    return bool(holder.is_connected())
-
-
-def _is_refusal(exc: Exception) -> bool:
-    """Return whether the server has answered, or this process may open no more connections: the open ones work."""
+def _others_work(exc: Exception) -> bool:
+    """Return whether the open connections probably work: the server has answered, or was not even asked."""
     cause = exc.__cause__ if isinstance(exc, StorageUnavailable) else exc
-    return sqlstate(cause) is not None or is_file_limit_reached(exc)
+    return sqlstate(cause) is not None or isinstance(cause, _ONLY_OF_NEW_ONES) or is_file_limit_reached(exc)
