@@ -228,15 +228,24 @@ def test_an_id_that_was_stored_is_sent_with_the_500_whatever_stands_around(
     until(lambda: len([record for record in caplog.records if record.exc_info]) == logged)  # the server's log has it
 
 
+@pytest.mark.parametrize("broken", [False, True], ids=["outage", "broken signal handler"])
+@pytest.mark.parametrize("first", [True, False], ids=["outside", "inside"])
 def test_a_response_in_place_of_one_that_is_prepared_has_the_cookie_of_the_other_store(
-    store: SessionStore, storage: SpyStorage, visit: Visit
+    first: bool, broken: bool, store: SessionStore, storage: SpyStorage, visit: Visit
 ) -> None:
+    async def fail(_: web.Request, response: web.StreamResponse) -> None:
+        if broken and type(response) is web.StreamResponse:
+            raise LookupError
+
     async def stream(request: web.Request) -> web.StreamResponse:
         for scope_key in ("other", "session"):
             session = await get_session(request, scope_key=scope_key)
             session["n"] = session.get("n", 0) + 1
+            if scope_key == "other" or broken:
+                await session.save()
         response = web.StreamResponse()
-        await response.prepare(request)
+        if request.query_string:
+            await response.prepare(request)
         return response
 
     async def look(request: web.Request) -> web.Response:
@@ -244,12 +253,17 @@ def test_a_response_in_place_of_one_that_is_prepared_has_the_cookie_of_the_other
 
     other = SessionStore(SessionConfig(extractor=from_cookie("__Host-other"), key_prefix="other:"))
     app = web.Application()
-    setup(app, other, scope_key="other")
-    setup(app, store)
+    app.on_response_prepare.append(fail)
+    for scope_key, one in sorted({"other": other, "session": store}.items(), reverse=not first):
+        setup(app, one, scope_key=scope_key)
     app.router.add_get("/stream", stream)
     app.router.add_get("/look", look)
-    browser = visit(app)
-    storage.fail("create")
-    assert browser.get("/stream").status == 503
-    assert browser.get("/look").text == '{"n": 1}'
-    assert set(browser.cookies) == {"__Host-other"}
+    site = visit(app)
+    for path in ("/stream", "/stream?prepared"):
+        browser = site.another()
+        if not broken:
+            storage.fail("create")
+        assert browser.get(path).status == (500 if broken else 503)
+        storage.restore()
+        assert browser.get("/look").text == '{"n": 1}'
+        assert set(browser.cookies) == ({"__Host-other", "__Host-session_id"} if broken else {"__Host-other"})

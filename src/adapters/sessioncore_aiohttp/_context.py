@@ -1,6 +1,7 @@
 """What the adapter knows about one request and one store: the exchange and the session's headers."""
 
 from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from aiohttp import web
@@ -8,7 +9,7 @@ from aiohttp.payload import Payload
 from msgspec import Struct
 from multidict import CIMultiDict
 
-from sessioncore import Done, Exchange, SessionStore
+from sessioncore import Done, Exchange, SessionError, SessionStore
 from sessioncore.integration import DONE, ErrorResponse, Opaque, log_late_failure
 from sessioncore_aiohttp._open import OpenConnection, end_body_with_session, is_event_stream, open_connection
 from sessioncore_aiohttp._view import AiohttpView
@@ -67,6 +68,16 @@ class RequestContext(Opaque, Struct, eq=False):
         """
         self.headers_final = True
         await self.commit(request, response.status)
+
+    async def commit_for_answer(self, request: web.Request, status: int) -> None:
+        """Commit, because an error response is about to be sent for another store, or the application.
+
+        Without the headers, the client would not know a new ID that the handler has stored already.
+        """
+        if self.request is not None and not self.headers_final:
+            self.headers_final = True
+            with suppress(SessionError):  # the client gets one error response only
+                await self.commit(request, status)
 
     def write_headers(self, response: web.StreamResponse) -> None:
         """Write the session's headers into a response that is about to be sent."""
@@ -158,8 +169,7 @@ def to_web_response(given: ErrorResponse, contexts: Iterable[RequestContext]) ->
     """Return the core's error response, with the headers of other stores that the replaced response had."""
     headers = CIMultiDict(given.headers)
     for context in contexts:
-        if context.headers_final and context.added:
-            headers.extend(context.added)
+        headers.extend(context.added or ())
     return web.Response(status=given.status, headers=headers, body=given.body)
 
 

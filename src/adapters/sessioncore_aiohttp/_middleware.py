@@ -54,7 +54,7 @@ class _Middleware:
             raise
         except Exception as error:
             if context.sent is not None:
-                _answer(context, request, error)
+                await _answer(context, request, error)
             broken = context.break_off(request, error)
             if broken is None:
                 raise
@@ -158,7 +158,8 @@ class _Middleware:
             return None
         if not response.handled:
             _logger.error("a handler failed", exc_info=error)
-        return to_web_response(response, getattr(request.writer, _CONTEXTS))
+        contexts: Sequence[RequestContext] = getattr(request.writer, _CONTEXTS)
+        return to_web_response(response, [other for other in contexts if other.headers_final])
 
     async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Write the session's headers before any response is sent, and commit if that was not done yet."""
@@ -169,7 +170,7 @@ class _Middleware:
                     try:
                         await context.commit_prepared(request, response)
                     except SessionError as error:
-                        _answer(context, request, error)
+                        await _answer(context, request, error)
                         raise  # also in the handler, so that it does not send its response
                 context.write_headers(response)
                 context.note_response(request, response, contexts)
@@ -197,14 +198,14 @@ def _answer_errors_of_prepare(context: RequestContext, request: web.Request, res
         try:
             return await prepare(prepared)
         except Exception as error:
-            if _answer(context, request, error):
+            if await _answer(context, request, error):
                 await _end_sent_response(prepared)
             raise
 
     vars(response)["prepare"] = prepare_or_answer
 
 
-def _answer(context: RequestContext, request: web.Request, error: Exception) -> bool:
+async def _answer(context: RequestContext, request: web.Request, error: Exception) -> bool:
     """Send the core's response for an error instead of the one that is being prepared, if nothing of that was sent.
 
     Return whether nothing else must be done about the error.
@@ -215,6 +216,8 @@ def _answer(context: RequestContext, request: web.Request, error: Exception) -> 
         return False
     contexts: Sequence[RequestContext] = getattr(request.writer, _CONTEXTS)
     others = [other for other in contexts if other is not context]
+    for other in others:
+        await other.commit_for_answer(request, replacement.status)
     answer = to_web_response(replacement, others)
     context.keep_refusal(error, answer)
     vars(answer)["prepare"] = _end_sent_response  # if the middleware returns it
