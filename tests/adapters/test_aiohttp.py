@@ -17,7 +17,7 @@ from tests.adapters.open_kit import ReportingStorage
 from tests.stores import SpyStorage, without_checks
 
 from sessioncore import SessionConfig, SessionReleased, SessionStore, StorageUnavailable, from_form, from_header
-from sessioncore_aiohttp import get_session, setup
+from sessioncore_aiohttp import get_session, session_middleware, setup
 
 
 def test_sub_applications_share_the_session(store: SessionStore, storage: SpyStorage, visit: Visit) -> None:
@@ -75,10 +75,14 @@ def test_only_the_store_that_was_asked_for_its_session_answers(store: SessionSto
     assert (second.set_cookies, second.one("vary"), len(second.one("x-admin") or "")) == ([], "X-Admin", 43)
 
 
-def test_static_files_and_404s_carry_what_a_middleware_did(store: SessionStore, visit: Visit, tmp_path: Path) -> None:
+@pytest.mark.parametrize("alone", [False, True], ids=["setup", "middleware alone"])
+def test_static_files_and_404s_carry_what_a_middleware_did(
+    alone: bool, store: SessionStore, visit: Visit, tmp_path: Path
+) -> None:
     (tmp_path / "page.txt").write_text("plain")
     (tmp_path / "page.txt.gz").write_bytes(gzip.compress(b"packed"))
-    app = application(store, inside=[touch])
+    ours = session_middleware(store)
+    app = web.Application(middlewares=[ours, touch]) if alone else application(store, inside=[touch])
     app.router.add_static("/static", tmp_path)
     browser = visit(app)
     plain = browser.get("/static/page.txt")

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 from msgspec import Struct
 from multidict import CIMultiDict
@@ -79,13 +80,23 @@ class RequestContext(Opaque, Struct, eq=False):
             with suppress(SessionError):  # the client gets one error response only
                 await self.commit(request, status)
 
-    def write_headers(self, response: web.StreamResponse) -> None:
-        """Write the session's headers into a response that is about to be sent."""
+    def write_headers_with(self, writer: AbstractStreamWriter) -> None:
+        """Write the session's headers when this writer writes those of a FileResponse, which sets Vary before that."""
+        write = writer.write_headers
+
+        async def write_headers(status_line: str, headers: CIMultiDict[str]) -> None:
+            if not self.headers_final:
+                self.write_headers(headers)
+            await write(status_line, headers)
+
+        vars(writer)["write_headers"] = write_headers
+
+    def write_headers(self, headers: CIMultiDict[str]) -> None:
+        """Write the session's headers into those of a response that is about to be sent."""
         self.headers_final = True
         exchange, added = self.exchange, self.added or ()
         if exchange is None or not (added or exchange.session.accessed):
             return
-        headers = response.headers
         present = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()]
         revised = exchange.revise(present, added)
         if revised[: len(present)] == present:  # usually headers are only appended

@@ -124,11 +124,13 @@ class _Middleware:
         self, context: RequestContext, request: web.Request, response: web.StreamResponse
     ) -> None:
         await context.commit(request, response.status)
-        if not context.headers_final:
+        if isinstance(response, web.FileResponse):
+            context.write_headers_with(request.writer)
+        elif not context.headers_final:
             for morsel in response.cookies.values():  # otherwise aiohttp would append them after all other headers
                 response.headers.add("Set-Cookie", morsel.OutputString())
             response.cookies.clear()
-            context.write_headers(response)
+            context.write_headers(response.headers)
 
     def _warn(self, context: RequestContext) -> None:
         if context.exchange is not None and context.exchange.session.accessed:
@@ -172,7 +174,7 @@ class _Middleware:
                     except SessionError as error:
                         await _answer(context, request, error)
                         raise  # also in the handler, so that it does not send its response
-                context.write_headers(response)
+                context.write_headers(response.headers)
                 context.note_response(request, response, contexts)
 
 
