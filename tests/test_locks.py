@@ -262,3 +262,20 @@ async def test_locks_are_dropped_when_nobody_holds_or_awaits_them() -> None:
         tasks.cancel_scope.cancel()
     gc.collect()  # an exception keeps its frames alive
     assert not list(locks._locks)  # pyright: ignore[reportPrivateUsage]
+
+
+@BOTH_LOOPS
+async def test_a_task_that_is_cancelled_between_two_locks_gives_the_first_one_up() -> None:
+    locks, waiting = NamedLocks(), anyio.CancelScope()
+
+    async def hold(scope: anyio.CancelScope, *names: str) -> None:
+        with scope:
+            async with locks.held(*names):
+                pass
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks, locks.held("b"):
+            for scope, names in ((waiting, "ab"), (anyio.CancelScope(), "a")):
+                tasks.start_soon(hold, scope, *names)
+                await anyio.wait_all_tasks_blocked()
+            waiting.cancel()
