@@ -78,7 +78,8 @@ class RequestContext(Opaque, Struct, eq=False):
         if self.request is not None and not self.headers_final:
             self.headers_final = True
             with suppress(SessionError):  # the client gets one error response only
-                await self.commit(request, status)
+                # With 500, the exchange would raise the error again that is being answered.
+                await self.commit(request, 503 if status == 500 else status)
 
     def write_headers_with(self, writer: AbstractStreamWriter) -> None:
         """Write the session's headers when this writer writes those of a FileResponse, which sets Vary before that."""
