@@ -81,12 +81,12 @@ class RequestContext(Opaque, Struct, eq=False):
                 # With 500, the exchange would raise the error again that is being answered.
                 await self.commit(request, 503 if status == 500 else status)
 
-    def write_headers_with(self, writer: AbstractStreamWriter) -> None:
-        """Write the session's headers when this writer writes those of a FileResponse, which sets Vary before that."""
+    def write_headers_with(self, writer: AbstractStreamWriter, response: web.FileResponse) -> None:
+        """Write the session's headers when this writer writes those of the response, which sets Vary before that."""
         write = writer.write_headers
 
         async def write_headers(status_line: str, headers: CIMultiDict[str]) -> None:
-            if not self.headers_final:
+            if headers is response.headers and not self.headers_final:  # else a middleware outside has replaced it
                 self.write_headers(headers)
             await write(status_line, headers)
 

@@ -125,7 +125,7 @@ class _Middleware:
     ) -> None:
         await context.commit(request, response.status)
         if isinstance(response, web.FileResponse):
-            context.write_headers_with(request.writer)
+            context.write_headers_with(request.writer, response)
         elif not context.headers_final:
             for morsel in response.cookies.values():  # otherwise aiohttp would append them after all other headers
                 response.headers.add("Set-Cookie", morsel.OutputString())
