@@ -115,11 +115,27 @@ async def test_a_driver_that_is_cancelled_takes_the_others_to_the_end(path: Path
         for _ in range(3):  # as impatient servers do
             driver.cancel()
             await turns()
+        assert driver.cancelled()
         assert not any(other.done() for other in others)
         clock.go()
-        await asyncio.wait([driver, *others])
-        assert driver.cancelled()
+        await asyncio.wait(others)
         assert None not in [other.result() for other in others]
+    assert clock.overlaps == 0
+
+
+@CALLS
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_disk_that_stands_still_keeps_no_caller_for_longer_than_it_waits(
+    path: Path, clock: HeldClock, call: Call
+) -> None:
+    async with opened(path, clock) as storage:
+        clock.hold()
+        for number in range(3):
+            with anyio.move_on_after(0.05) as scope:
+                await call(storage, number)
+            assert scope.cancelled_caught
+        clock.go()
+        assert await call(storage, 3) is not None
     assert clock.overlaps == 0
 
 

@@ -10,13 +10,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from anyio import CapacityLimiter, to_thread
 
 from sessioncore._errors import StorageUnavailable
 from sessioncore.concurrency._locks import CrossLoopLock
-from sessioncore.concurrency._shield import run_shielded
+from sessioncore.concurrency._shield import run_detached
 from sessioncore.storage.sqlite._place import FilePlace
 from sessioncore.storage.sqlite._waiting import longest_wait
 
@@ -91,11 +92,14 @@ class BatchExecutor:
         try:
             while not call.done:
                 # Take the lock anew each time, so that calls whose time was up in the batch can leave first.
-                with ExitStack() as held:
-                    if await self.lock.acquire(lambda: call.done):
-                        held.push(self.lock.release)
-                    if not call.done:
-                        await self._run_batch()
+                if not await self.lock.acquire(lambda: call.done):
+                    continue
+                if call.done:
+                    self.lock.release(None)
+                else:
+                    # The batch holds other callers' work, so one caller's cancellation must not abort it; nor must that
+                    # caller wait for a disk that stands still.
+                    await run_detached(self._run_batch, never_began=partial(self.lock.release, None))
         finally:
             call.wanted = False
         if call.error is not None:
@@ -109,14 +113,19 @@ class BatchExecutor:
             self._connection.close()
 
     async def _run_batch(self) -> None:
+        """Run what waits; the caller has taken the lock, which is released at the end."""
+        with ExitStack() as held:
+            held.push(self.lock.release)
+            await self._run_what_waits()
+
+    async def _run_what_waits(self) -> None:
         batch: list[QueuedCall[Any]] = []
         while self._waiting and len(batch) < _MAX_BATCH:  # other threads append meanwhile
             if (call := self._waiting.popleft()).wanted:
                 batch.append(call)
         ran = threading.Event()
         try:
-            # The batch holds other callers' work, so one caller's cancellation must not abort it.
-            await run_shielded(in_a_thread(self._run_in_thread, batch, ran))
+            await in_a_thread(self._run_in_thread, batch, ran)
         finally:
             left = [call for call in batch if not call.done]
             if ran.is_set():  # another process held the file, and the time of one of the calls was up
