@@ -203,6 +203,31 @@ async def test_keys_that_the_server_forgets_are_reported() -> None:
             assert await reports.confirmed() == sorted(keys)
 
 
+async def test_a_key_that_is_often_reported_in_vain_is_not_tracked_until_the_next_confirmation(
+    emptied: None, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server whose tracking table is full reports keys as fast as they are read."""
+
+    def tracked() -> int:
+        return int(server.do("INFO", "stats")["tracking_total_keys"])
+
+    async with storage_at(server.port) as storage:
+        await made(storage, "a")
+        reports = Reports(storage)
+        for _ in range(2):
+            await reports.watch("a")
+            async with asyncio.timeout(20):
+                while tracked():
+                    server.do("PEXPIRE", "a", 100_000)
+                    await reports.one()
+                    await reports.watch("a")
+            assert reports.keys == []
+            server.do("UNLINK", "a")
+            assert await reports.confirmed() == ["a"]
+            await made(storage, "a")
+        assert caplog.text.count("tracking-table-max-keys") == 1
+
+
 async def test_a_replica_that_refuses_a_write_is_no_longer_believed() -> None:
     with pair() as (_, replica):
         async with storage_at(replica.port) as storage:

@@ -123,7 +123,8 @@ class ReconnectingConnection:
         return self._read(_get_with_ttl(key), 2, deadline, tracked=True)
 
     async def get_watched(self, key: bytes, changed: Changed, deadline: float) -> list[RedisReply]:
-        self.watched.watch(key, changed)
+        if not self.watched.watch(key, changed):
+            return await self.get_with_ttl(key, deadline)
         pushed, value, left = await self.get_tracked(key, deadline)
         self.watched.answered(key, value, pushed=pushed)
         return [value, left]
