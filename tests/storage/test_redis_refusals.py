@@ -5,6 +5,7 @@ import re
 import time
 import traceback
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from tests.storage.rigs import answered, made, record_at
 
 from sessioncore._errors import StorageError, StorageUnavailable
 from sessioncore.storage import WritesRefused
-from sessioncore.storage.redis import RedisStorage
+from sessioncore.storage.redis import NearCache, RedisStorage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis, pytest.mark.usefixtures("emptied")]
 
@@ -171,6 +172,22 @@ async def test_settings_are_looked_at_by_the_first_check_that_the_server_answers
             server.start()
             await answered(storage.check)
     assert re.search(POLICY.format_map({"maxmemory-policy": "allkeys-lru"}), caplog.text)
+
+
+async def test_a_server_that_cannot_write_its_snapshot_still_proves_what_it_holds() -> None:
+    with one_server() as server:
+        async with storage_at(server.port, near_cache=NearCache(max_stale=timedelta(0))) as storage:
+            await made(storage, "k")
+            await storage.load("k")
+            (server.folder / "dump.rdb").mkdir()
+            server.do("CONFIG", "SET", "save", "3600 1000")
+            server.do("BGSAVE")
+            until(lambda: server.do("INFO", "persistence")["rdb_last_bgsave_status"] == "err")
+            with pytest.raises(WritesRefused, match=r"MISCONF.*its disk"):
+                await storage.check()  # a PING is refused like a write
+            await storage.confirm()
+            await record_at(storage, "k")
+            assert storage.near_cache_stats().hits == 1
 
 
 async def test_a_server_that_does_not_reveal_its_settings_is_used_without_warnings(

@@ -153,7 +153,7 @@ class ReconnectingConnection:
             raise ConnectionLost("the command was cancelled")
         if isinstance(reply := proof.result(), ConnectionLost):
             raise type(reply)(*reply.args) from reply.__cause__
-        if isinstance(reply, ErrorReply):
+        if isinstance(reply, ErrorReply) and reply.code != "MISCONF":  # this one refuses writes, and PING with them
             self._invalidated(None)
             raise error_of(reply)
 
