@@ -241,6 +241,35 @@ def ids_of(server: Server, user: str, last: str) -> set[str]:
     return {line["id"] for line in server.do("CLIENT LIST") if (line["user"], line["cmd"]) == (user, last)}
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (asyncio.CancelledError(), "was cancelled from within"),  # by a task that it shares with others, for example
+        (ValueError("hunter2"), "failed with ValueError"),
+    ],
+)
+async def test_a_credential_provider_that_fails_is_named_and_not_asked_all_the_time(
+    error: BaseException, said: str, server: Server
+) -> None:
+    class Failing(Streaming):
+        asked = 0
+
+        async def get_credentials_async(self) -> tuple[str, str]:
+            self.asked += 1
+            raise error
+
+    provider = Failing()
+    async with (
+        client_of(server.port, credential_provider=provider) as client,
+        aclosing(RedisStorage(client)) as storage,
+    ):
+        for _ in range(3):
+            with pytest.raises(StorageUnavailable, match=f"{said}; look at .* credential provider") as caught:
+                await asyncio.wait_for(storage.load("k"), 10)
+            assert "hunter2" not in str(caught.value)
+        assert provider.asked <= 3
+
+
 @pytest.mark.parametrize("kind", [Redis, RedisCluster])
 async def test_a_decoding_client_is_refused(kind: Any) -> None:
     with pytest.raises(ConfigError, match="decode_responses"):

@@ -33,6 +33,8 @@ _ASK_AGAIN = 1.0  # seconds that a master may be silent before the sentinels are
 _NO_SENTINEL = "no sentinel answered ({}); look at the sentinels, their addresses and the network"
 _IF_NO_TLS = "; a server that does not speak TLS keeps silent: then write redis, not rediss, in the URL"
 
+_FROM_WITHIN = "the attempt to connect {}; look at the arguments of the client and at its credential provider"
+
 _WANTS_CERTIFICATE = "it may want a certificate of the client: ?ssl_certfile=PATH&ssl_keyfile=PATH"
 
 # By a part of the text of an SSLError; the first match counts.
@@ -73,6 +75,9 @@ async def open_socket(make_connection: Callable[[], Any], protocol: asyncio.Prot
         why = ""
         if not has_address and isinstance(exc, TimeoutError):
             why = _NO_SENTINEL.format(f"within {seconds:g} s") + (_IF_NO_TLS if by_tls else "")
+        elif isinstance(exc, asyncio.CancelledError):
+            task = asyncio.current_task()
+            why = "" if task is not None and task.cancelling() else _FROM_WITHIN.format("was cancelled from within")
         elif isinstance(exc, Exception) and not isinstance(exc, Explained):
             # Nothing else shows that the TLS handshake has ended.
             why = _reason_of(exc, by_tls=by_tls, shaking_hands=connection._reader is None)  # noqa: SLF001
@@ -192,4 +197,6 @@ def _reason_of(exc: BaseException, *, by_tls: bool, shaking_hands: bool) -> str:
         if isinstance(cause, ConnectionResetError) or "closed by server" in said:
             advice = _WANTS_CERTIFICATE if by_tls else "if it speaks TLS, write rediss, not redis, in the URL"
             return f"the server closed the connection at its first command; look at its log; {advice}"
-    return ""
+    return (
+        "" if isinstance(exc, (OSError, *CLIENT_ERRORS)) else _FROM_WITHIN.format(f"failed with {type(exc).__name__}")
+    )
