@@ -199,6 +199,14 @@ async def test_a_server_that_does_not_reveal_its_settings_is_used_without_warnin
     assert caplog.records == []
 
 
+async def test_commands_that_fail_later_are_logged_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    with one_server("--rename-command", "EVAL", "", "--rename-command", "SCAN", "") as server:
+        async with storage_at(server.port) as storage:
+            await storage.open()
+    assert re.search(r"writes will fail: .*unknown command .?EVAL", caplog.text)
+    assert re.search(r"counting will fail: .*unknown command .?SCAN", caplog.text)
+
+
 @pytest.mark.parametrize("owner", [None, "u"])
 async def test_the_error_names_a_cluster_with_a_plain_url(nodes: list[Server], owner: str | None) -> None:
     async with storage_at(nodes[0].port) as storage:

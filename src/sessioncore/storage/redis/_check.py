@@ -65,7 +65,7 @@ def _about_rights(found: Mapping[Command, RedisReply]) -> list[str]:
     return [
         f"{without}: {error_of(reply)}"
         for command, without in _LATER.items()
-        if isinstance(reply := found.get(command), ErrorReply) and reply.code == "NOPERM"
+        if isinstance(reply := found.get(command), ErrorReply)
     ]
 
 
