@@ -174,7 +174,7 @@ def unavailable(exc: ConnectionLost, server: str = "") -> StorageUnavailable:
         if isinstance(cause, redis_errors.ResponseError):  # of the handshake, which selects the database
             said = ErrorReply(f"ERR {cause}")
             return StorageUnavailable(f"Redis refused the connection ({said}); {_advice(str(said))}{where}")
-        if isinstance(cause, (OSError, *CLIENT_ERRORS)) and not isinstance(cause, ConnectionLost):
+        if isinstance(cause, (OSError, ConnectionLost, *CLIENT_ERRORS)) and cause is not exc:
             reason = f"{exc} ({words_of(cause)})"
     advice = RAISE_FILE_LIMIT if is_file_limit_reached(exc) else "look at the server, its address and the network"
     return StorageUnavailable(f"Redis did not answer: {reason}; {advice}{where}")

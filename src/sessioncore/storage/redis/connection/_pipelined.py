@@ -51,7 +51,7 @@ class PipelinedConnection(asyncio.Protocol):
         *,
         on_doubt: "Callable[[PipelinedConnection], None]",
         on_demotion: "Callable[[PipelinedConnection], None]",
-        on_end: "Callable[[PipelinedConnection], None]",
+        on_end: "Callable[[PipelinedConnection, ConnectionLost], None]",
         on_invalidation: Invalidated,
     ) -> None:
         self.demoted = False  # the server has refused a write, because it is a replica
@@ -276,7 +276,7 @@ class PipelinedConnection(asyncio.Protocol):
         transport.abort()
         if self._timer is not None:
             self._timer.cancel()
-        self._on_end(self)
+        self._on_end(self, error)
         self._stop_tracking()
         for future in self.in_flight():
             future.set_exception(type(error)(*error.args))

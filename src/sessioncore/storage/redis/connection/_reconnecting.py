@@ -41,8 +41,9 @@ class ReconnectingConnection:
         self._loop = asyncio.get_running_loop()
         self._connection: PipelinedConnection | None = None  # None: none is open
         self._retired: set[PipelinedConnection] = set()  # replaced, but some replies are still missing there
-        self._connecting: asyncio.Task[None] | None = None  # the last attempt, which all callers share
-        self._failure: Exception | None = None  # of the last attempt; None: it has succeeded
+        # The last attempt, which all callers share, and whether it has succeeded.
+        self._connecting: asyncio.Task[bool] | None = None
+        self._failure: Exception | None = None  # why there is no connection
         self._backoff = Backoff(self._loop.time)
         self._closed = ""  # why it was closed; empty: it was not
         self._next_proof: asyncio.Task[RedisReply] | None = None  # the command that is about to be sent
@@ -105,7 +106,7 @@ class ReconnectingConnection:
                 if not was_sent or self._closed or now >= give_up or was_refused(exc):
                     raise
                 if self._connection is None:
-                    await within(give_up, asyncio.sleep(self._backoff.time_left()))
+                    await asyncio.sleep(min(self._backoff.time_left(), give_up - now))
 
     def _has_left(self, connection: PipelinedConnection, replies: list[RedisReply]) -> bool:
         """Return whether a replica has refused a single command, and the next connection may lead to its master."""
@@ -237,10 +238,10 @@ class ReconnectingConnection:
             attempt = self._connecting = self._loop.create_task(self._attempt())
         while not (await asyncio.wait([attempt], timeout=self._limit.doubt_after(self._silence_timeout)))[0]:
             self._on_silence()
-        if self._connection is None and self._failure is not None:
+        if self._connection is None and not (attempt.cancelled() or attempt.result()):
             raise ConnectionLost("no connection could be opened") from self._failure
 
-    async def _attempt(self) -> None:
+    async def _attempt(self) -> bool:
         connection = PipelinedConnection(
             self._silence_timeout,
             self._limit,
@@ -256,18 +257,18 @@ class ReconnectingConnection:
         except Exception as exc:  # noqa: BLE001 - a credential provider may raise anything; the callers get it
             self._failure = exc
             self._backoff.failed()
+            return False
         else:
-            self._failure = None
             self._take(connection)
+            return True
         finally:
             if self._connection is not connection:
                 connection.end(ConnectionLost("the server did not answer, or the former connection did"))
 
     def _take(self, connection: PipelinedConnection) -> None:
-        former = self._connection
-        if former is not None and not former.is_silent():
+        if (former := self._connection) is not None and not former.is_silent():
             return
-        self._connection = connection
+        self._connection, self._failure = connection, None
         self._backoff.succeeded()
         if former is not None:
             self._retired.add(former)
@@ -287,10 +288,10 @@ class ReconnectingConnection:
             self._retired.add(connection)
             connection.retire()
 
-    def _forget(self, connection: PipelinedConnection) -> None:
+    def _forget(self, connection: PipelinedConnection, why: ConnectionLost) -> None:
         self._retired.discard(connection)
         if self._connection is connection:
-            self._connection = None
+            self._connection, self._failure = None, why
             self._backoff.ended(early=connection.age() < YOUNG)
 
 
