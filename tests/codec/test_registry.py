@@ -315,6 +315,18 @@ class Car(msgspec.Struct, Generic[T]):
     load: T | None = None
 
 
+class PairCar(Car[models.Pair]):
+    pass
+
+
+class Parcel(pydantic.BaseModel, Generic[T]):
+    load: T
+
+
+class ColourParcel(Parcel[models.Colour]):
+    pass
+
+
 class Garage(TypedDict):
     cars: dict[str, Car[models.Pair]]
     sku: Sku
@@ -328,6 +340,9 @@ TAUGHT: list[tuple[Any, set[type]]] = [
     (Literal[models.Colour.RED], {models.Colour}),
     (Sku, {models.Item}),
     (Car[models.Pair], {Car, Wheel, models.Colour, models.Pair}),
+    (PairCar, {PairCar, Wheel, models.Colour, models.Pair}),
+    (Parcel[models.Address], {Parcel[models.Address], models.Address}),
+    (ColourParcel, {ColourParcel, models.Colour}),
     (Garage, {Car, Wheel, models.Colour, models.Pair, models.Item}),
     (models.Account, {models.Account, models.Address}),
     *((nothing, set[type]()) for nothing in (list[int], models.Money, Any, T, None, "models.Item", msgspec.Struct)),

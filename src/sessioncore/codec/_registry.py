@@ -7,7 +7,7 @@ stored name here and never imports anything.
 import enum
 import threading
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -129,6 +129,8 @@ class Registry:
         self.by_class[entry.cls] = entry  # last: from here on, other threads store instances
 
     def _register_field_types(self, cls: Any) -> None:
+        for argument in _type_arguments(cls):
+            self._register_parts(argument)
         try:
             hints = typing.get_type_hints(cls)
         except Exception:  # noqa: BLE001 - a user's annotations can raise anything; then register field types by hand
@@ -154,6 +156,16 @@ class Registry:
                 "register it once, or with the same options"
             )
         return known
+
+
+def _type_arguments(cls: Any) -> Iterator[Any]:
+    """Yield the types given to generic base classes: the annotations of their fields have type variables instead."""
+    for one in cls.__mro__:
+        own: dict[str, Any] = {**vars(one)}
+        for base in own.get("__orig_bases__", ()):
+            yield from typing.get_args(base)
+        # `Model[int]` of pydantic is a class of its own, not an annotation.
+        yield from own.get("__pydantic_generic_metadata__", {}).get("args", ())
 
 
 def _checked_names(cls: type, name: str, aliases: Iterable[str]) -> list[str]:
