@@ -171,10 +171,11 @@ def _check_times(config: SessionConfig) -> None:
                 "day); set a longer one, or None for no limit"
             )
     _check_duration("watch_interval", config.watch_interval, timedelta(seconds=5))
-    if config.stale_id_window != timedelta(0) and config.stale_id_window is not None:
-        _check_duration("stale_id_window", config.stale_id_window, timedelta(seconds=20), "timedelta(0) to turn it off")
+    window: Any = config.stale_id_window
+    if window is not None and not (isinstance(window, timedelta) and not window):
+        _check_duration("stale_id_window", window, timedelta(seconds=20), "timedelta(0) to turn it off")
         shortest = config.watch_interval + config.storage_timeout
-        if config.end_connections and config.stale_id_window < shortest:
+        if config.end_connections and window < shortest:
             raise ConfigError(
                 f"stale_id_window must be at least watch_interval + storage_timeout, which is {shortest}: an open "
                 "connection may need that long to notice that its session has moved; set a longer one, or None, or "
@@ -205,7 +206,7 @@ def _check_choices(config: SessionConfig) -> None:
         if one.type is bool and type(value) is not bool:
             raise ConfigError(f"{one.name} must be True or False")
         choices = get_args(one.type) if get_origin(one.type) is Literal else ()
-        if choices and value not in choices:
+        if choices and not (isinstance(value, str) and value in choices):
             *others, last = map(repr, choices)
             raise ConfigError(f"{one.name} must be {', '.join(others)} or {last}, not {value!r}")
 
@@ -226,7 +227,10 @@ def _check_callables(config: SessionConfig) -> None:
     for name in ("id_generator", "clock"):
         if not is_sync_callable(getattr(config, name)):
             raise ConfigError(f"{name} must be a function that is not async; leave it out for the default")
-    now: Any = config.clock()  # with milliseconds, say, no session would be found again
+    try:
+        now: Any = config.clock()  # with milliseconds, say, no session would be found again
+    except TypeError as exc:
+        raise ConfigError("clock must be a function without arguments; leave it out for the default") from exc
     if not isinstance(now, (int, float)) or isinstance(now, bool) or not 0 <= now <= YEAR_9999:
         raise ConfigError("clock must return seconds since the epoch, as time.time does")
     for name in ("skip", "on_error"):
@@ -278,11 +282,7 @@ def _flat_extractors(extractor: object) -> list[Extractor]:
     for part in found:
         source: object = part.source
         vary: Any = part.vary  # a str would be taken for its letters
-        if (
-            not callable(part.extract)
-            or source not in (*Source,)
-            or isinstance(vary, str)
-            or not all(map(is_token, vary))
-        ):
+        listed = type(vary) in {tuple, list} and all(map(is_token, vary))
+        if not callable(part.extract) or source not in (*Source,) or not listed:
             raise ConfigError("an Extractor needs a function, a Source, and as `vary` a tuple of header names")
     return found
