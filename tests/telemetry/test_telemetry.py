@@ -147,9 +147,10 @@ LEVELS: list[tuple[EventKind, int]] = [
 
 @pytest.mark.parametrize(("kind", "level"), LEVELS)
 def test_an_event_is_a_line_of_the_log(kind: EventKind, level: int, caplog: pytest.LogCaptureFixture) -> None:
-    name: Any = "shop"
-    with pytest.raises(ConfigError, match=r"logging\.getLogger"):
-        log_events(name)
+    others: list[Any] = ["shop", logging.Logger, logging.LoggerAdapter(logging.getLogger("shop"))]
+    for other in others:
+        with pytest.raises(ConfigError, match=r"logging\.getLogger"):
+            log_events(other)
     listen: Callable[[SessionEvent], None] = log_events(logging.getLogger("shop"))
     event = SessionEvent(kind, "a-handle", "ada", "2 of 3 %s", datetime.now(UTC))
     with caplog.at_level(level + 1, "shop"):
