@@ -34,6 +34,20 @@ class Cart(TypedDict):
     note: NotRequired[str | None]
 
 
+class Entry(TypedDict, typing.Generic[U, V]):
+    key: U
+    value: V
+
+
+class Sized(typing.NamedTuple, typing.Generic[U]):
+    size: U
+    unit: str
+
+
+class Labels(list[str], typing.Generic[U]):
+    """Its argument says nothing about its items."""
+
+
 Unresolved = TypedDict("Unresolved", {"a": "NoSuchName"})  # type: ignore[name-defined]  # noqa: F821, UP013  # pyright: ignore[reportUndefinedVariable]  # that is the point
 
 
@@ -51,6 +65,7 @@ class Named(enum.Enum):
 
 # As older code writes them.
 LIST, DICT, OPTIONAL = (getattr(typing, name) for name in ("List", "Dict", "Optional"))
+TUPLE, UNPACK = (getattr(typing, name) for name in ("Tuple", "Unpack"))
 
 FITS: list[tuple[Any, Any]] = [
     (1, ClassVar[int]),
@@ -75,6 +90,8 @@ FITS: list[tuple[Any, Any]] = [
     ({Colour.RED: Account(name="a")}, Annotated[dict[Colour, Account] | None, msgspec.Meta(max_length=1)]),
     ((Colour.RED, 1), Annotated[tuple[Colour, int], "a note"]),
     (Item("a"), HasSku), ([Item("a")], list[HasSku]), (Item("a"), Holds[str]),
+    ({"key": 1, "value": "a"}, Entry[int, str]), (Sized(1, "cm"), Sized[int]), (Labels(["a"]), Labels[int]),
+    ((1, "a", "b"), tuple[int, *tuple[str, ...]]), ((1, "a"), TUPLE[UNPACK[tuple[int, str]]]),
 ]  # fmt: skip
 
 MISFITS: list[tuple[Any, Any]] = [
@@ -92,6 +109,7 @@ MISFITS: list[tuple[Any, Any]] = [
     ([1, 2, 3], Annotated[list[int], msgspec.Meta(max_length=2)]), (date(2026, 1, 1), datetime), ((1, 2), Pair),
     ({Colour.RED, Colour.GREEN}, Annotated[set[Colour], msgspec.Meta(max_length=1)]),
     ({1}, Annotated[set[Colour], msgspec.Meta(min_length=1)]),
+    ({"key": 1}, Entry[int, str]), ([], Entry[int, str]), ((1, "cm"), Sized[int]), (["a"], Labels[str]),
 ]  # fmt: skip
 
 

@@ -37,6 +37,8 @@ def matches(value: object, annotation: Any) -> bool:
 
 def _matches_parts(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
     """Compare the items of a container; instances of a user's generic class do not know their type arguments."""
+    if origin.__module__ not in _OF_CONTAINERS:
+        return not typing.is_typeddict(origin) or _matches_typed_dict(value, origin)
     if origin is tuple:
         return _matches_tuple(value, arguments)
     parts: Any = value
@@ -49,6 +51,8 @@ def _matches_parts(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
 
 
 def _matches_tuple(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> bool:
+    if any(getattr(one, "__unpacked__", False) or typing.get_origin(one) is typing.Unpack for one in arguments):
+        return True  # as for a TypeVarTuple
     if len(arguments) == 2 and arguments[1] is ...:
         return all(matches(item, arguments[0]) for item in value)
     return len(value) == len(arguments) and all(map(matches, value, arguments))
@@ -130,6 +134,7 @@ def _matches_annotated(value: object, arguments: tuple[Any, ...]) -> bool:
     return True
 
 
+_OF_CONTAINERS = frozenset({"builtins", "collections", "collections.abc"})
 _CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
 _MATCHERS: dict[Any, Callable[[object, tuple[Any, ...]], bool]] = {
     typing.Union: _matches_union,
