@@ -138,6 +138,10 @@ def test_the_store_of_an_application_and_its_configuration(tmp_path: Path) -> No
     assert [line for line in told if line in {"attached", "owned_keys"}] == ["attached", "owned_keys"]
     missing = in_this_process("audit", "app:missing", cwd=tmp_path)
     assert (missing.code, "the module has no 'missing'" in missing.err) == (2, True)
+    for text in ("\0", "raise ModuleNotFoundError"):  # errors without a place and a name
+        (tmp_path / "broken.py").write_text(text)
+        broken = in_this_process("audit", "broken:config", cwd=tmp_path)
+        assert (broken.code, "None" in broken.err) == (2, False)
     bad = in_this_process("audit", "--app", "app:config", "--json", cwd=tmp_path)
     assert (bad.code, "ASVS 7.3.2" in {finding["id"] for finding in bad.json}) == (1, True)
     good = command("audit", "app:good", cwd=tmp_path)

@@ -159,7 +159,7 @@ def _imported(target: str) -> object:
 
 def _reason(exc: BaseException) -> str:
     """Say what went wrong, and where, without the text of a foreign error: it may quote a URL with its password."""
-    if isinstance(exc, ModuleNotFoundError):
+    if isinstance(exc, ModuleNotFoundError) and exc.name:
         return f"there is no module {exc.name!r}"
     if isinstance(exc, SessionError):
         return str(exc)
@@ -171,7 +171,7 @@ def _reason(exc: BaseException) -> str:
 
 def _location_of(exc: BaseException) -> Sequence[object] | None:
     if isinstance(exc, SyntaxError):
-        return exc.filename, exc.lineno
+        return (exc.filename, exc.lineno) if exc.filename else None
     trace = exc.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
