@@ -89,6 +89,7 @@ FITS: list[tuple[Any, Any]] = [
     ({Colour.RED}, Annotated[set[Colour], msgspec.Meta(min_length=1)]),
     ({Colour.RED: Account(name="a")}, Annotated[dict[Colour, Account] | None, msgspec.Meta(max_length=1)]),
     ((Colour.RED, 1), Annotated[tuple[Colour, int], "a note"]),
+    (None, Annotated[int | None, msgspec.Meta(gt=1)]), (2, Annotated[int | None, msgspec.Meta(gt=1)]),
     (Item("a"), HasSku), ([Item("a")], list[HasSku]), (Item("a"), Holds[str]),
     ({"key": 1, "value": "a"}, Entry[int, str]), (Sized(1, "cm"), Sized[int]), (Labels(["a"]), Labels[int]),
     ((1, "a", "b"), tuple[int, *tuple[str, ...]]), ((1, "a"), TUPLE[UNPACK[tuple[int, str]]]),
@@ -110,12 +111,15 @@ MISFITS: list[tuple[Any, Any]] = [
     ({Colour.RED, Colour.GREEN}, Annotated[set[Colour], msgspec.Meta(max_length=1)]),
     ({1}, Annotated[set[Colour], msgspec.Meta(min_length=1)]),
     ({"key": 1}, Entry[int, str]), ([], Entry[int, str]), ((1, "cm"), Sized[int]), (["a"], Labels[str]),
+    (1, Annotated[int | None, msgspec.Meta(gt=1)]),
 ]  # fmt: skip
 
 
 def test_a_value_fits_its_type_alone_and_is_never_converted() -> None:
     assert [pair for pair in FITS if not matches(*pair)] == []
     assert [pair for pair in MISFITS if matches(*pair)] == []
+    with pytest.raises(ConfigError, match=r"gt=1.* of type date; remove it"):
+        matches(date(2026, 1, 1), Annotated[date, msgspec.Meta(gt=1)])
 
 
 # -- keys

@@ -14,11 +14,17 @@ from typing import Any
 
 import msgspec
 
+from sessioncore._errors import ConfigError
+
 __all__ = ["matches"]
 
 
 def matches(value: object, annotation: Any) -> bool:
-    """Return whether `value` matches `annotation`; unknown kinds of annotations match every value."""
+    """Return whether `value` matches `annotation`; unknown kinds of annotations match every value.
+
+    Raises:
+        ConfigError: it has a constraint that cannot be checked of a value of this type.
+    """
     if annotation is Any or annotation is object:
         return True
     if annotation is None:
@@ -123,14 +129,23 @@ def _matches_annotated(value: object, arguments: tuple[Any, ...]) -> bool:
     base, *metadata = arguments
     if not matches(value, base):
         return False
+    if value is None:  # as a union may allow
+        return True
     # The items were compared above, and msgspec cannot convert all of them: enum members and models, for example.
-    base = type(value) if type(value) in _CONTAINERS else base
+    # Nor does it take constraints on a union.
+    if type(value) in _CONTAINERS or _MATCHERS.get(typing.get_origin(base)) is _matches_union:
+        base = type(value)
     for item in metadata:
         if isinstance(item, msgspec.Meta):
             try:
                 msgspec.convert(value, typing.Annotated[base, item])
             except msgspec.ValidationError:
                 return False
+            except TypeError as exc:
+                raise ConfigError(
+                    f"{item!r} in the type of a SessionKey cannot be checked for a value of type "
+                    f"{type(value).__name__}; remove it, or put it on one type of a union"
+                ) from exc
     return True
 
 
