@@ -1,15 +1,14 @@
 """Runs work of several steps to its end even if the task that awaits it is cancelled."""
 
 import asyncio
-import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import anyio
 
 from sessioncore.concurrency._event_loops import asyncio_loop
 
-__all__ = ["run_detached", "run_shielded"]
+__all__ = ["run_shielded"]
 
 T = TypeVar("T")
 
@@ -42,51 +41,3 @@ async def run_shielded(work: Coroutine[Any, Any, T]) -> T:
             task.exception()  # mark it as retrieved, because the cancellation is raised instead
         raise
     return task.result()
-
-
-async def run_detached(work: Callable[[], Coroutine[Any, Any, None]], *, never_began: Callable[[], None]) -> None:
-    """Await `work`; if the caller is cancelled meanwhile, `work` goes on without it.
-
-    `never_began` is called instead if the event loop ends first.
-    """
-    if (loop := asyncio_loop()) is None:
-        await _run_detached_on_trio(work)
-        return
-    began = False
-
-    async def whole() -> None:
-        nonlocal began
-        began = True
-        await work()
-
-    def end(_: object) -> None:
-        if not began:
-            never_began()
-        if not task.cancelled():
-            task.exception()  # mark it as retrieved: its caller may have left
-        if not finished.done():
-            finished.set_result(None)
-
-    finished: asyncio.Future[None] = loop.create_future()
-    task = loop.create_task(whole())
-    task.add_done_callback(end)
-    await finished
-    task.result()
-
-
-async def _run_detached_on_trio(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    finished, failures = anyio.Event(), list[Exception]()
-
-    async def whole() -> None:
-        try:
-            await work()
-        except Exception as exc:  # noqa: BLE001 - raised again below; here it would end trio
-            failures.append(exc)
-        finally:
-            finished.set()
-
-    trio: Any = sys.modules["trio"]
-    trio.lowlevel.spawn_system_task(whole)
-    await finished.wait()
-    if failures:
-        raise failures[0]

@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, Event, to_thread
 
 from sessioncore._errors import StorageUnavailable
+from sessioncore.concurrency._background import run_in_background
 from sessioncore.concurrency._locks import CrossLoopLock
-from sessioncore.concurrency._shield import run_detached
 from sessioncore.storage.sqlite._place import FilePlace
 from sessioncore.storage.sqlite._waiting import longest_wait
 
@@ -99,7 +99,11 @@ class BatchExecutor:
                 else:
                     # The batch holds other callers' work, so one caller's cancellation must not abort it; nor must that
                     # caller wait for a disk that stands still.
-                    await run_detached(self._run_batch, never_began=partial(self.lock.release, None))
+                    began, ended = Event(), Event()
+                    run_in_background(
+                        "a batch of SQLite", partial(self._run_batch, began), partial(self._end, began, ended)
+                    )
+                    await ended.wait()
         finally:
             call.wanted = False
         if call.error is not None:
@@ -112,27 +116,35 @@ class BatchExecutor:
             self._closed = True
             self._connection.close()
 
-    async def _run_batch(self) -> None:
+    async def _run_batch(self, began: Event) -> None:
         """Run what waits; the caller has taken the lock, which is released at the end."""
+        began.set()
         with ExitStack() as held:
             held.push(self.lock.release)
             await self._run_what_waits()
+
+    def _end(self, began: Event, ended: Event) -> None:
+        if not began.is_set():  # the event loop ends
+            self.lock.release(None)
+        ended.set()
 
     async def _run_what_waits(self) -> None:
         batch: list[QueuedCall[Any]] = []
         while self._waiting and len(batch) < _MAX_BATCH:  # other threads append meanwhile
             if (call := self._waiting.popleft()).wanted:
                 batch.append(call)
-        ran = threading.Event()
+        ran, reason = threading.Event(), "SQLite was not called: the event loop is ending"
         try:
             await in_a_thread(self._run_in_thread, batch, ran)
+        except StorageUnavailable as exc:
+            reason = str(exc)
         finally:
             left = [call for call in batch if not call.done]
             if ran.is_set():  # another process held the file, and the time of one of the calls was up
                 self._waiting.extendleft(reversed(left))
             else:
                 for call in left:
-                    call.fail(StorageUnavailable("SQLite got no worker thread, or the event loop is ending: try again"))
+                    call.fail(StorageUnavailable(reason))
 
     def _run_in_thread(self, batch: list[QueuedCall[Any]], ran: threading.Event) -> None:
         with self._in_use:
