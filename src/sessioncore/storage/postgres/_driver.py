@@ -58,8 +58,7 @@ class Database:
         self._max_connections = max_connections
         self._statements = PreparedStatements(named=prepared_statements)
         self._timeout = timeout
-        self._pool: Pool | None = None  # until it is needed, and after `aclose`
-        self._places: Places | None = None  # of the pool
+        self._places: Places | None = None  # of the pool; None until it is needed, and after `aclose`
         self._connector = Connector()
         self._connecting = asyncio.Lock()
         self._closed = False
@@ -78,9 +77,8 @@ class Database:
         async with self._connecting:
             if self._closed:
                 raise StorageUnavailable(_CLOSED)
-            if self._pool is None:
-                pool = await self._usable_pool()
-                self._pool, self._places = pool, Places(pool)
+            if self._places is None:
+                self._places = Places(await self._usable_pool())
 
     async def _usable_pool(self) -> Pool:
         if isinstance(self._source, str):
@@ -95,16 +93,16 @@ class Database:
         """Close the pool if it was made from a DSN; one that was passed stays open."""
         self._closed = True
         async with self._connecting:  # a call that is connecting must not leave a pool open
-            pool, self._pool = self._pool, None
+            places, self._places = self._places, None
         for connection in self._releasing:  # the pool would wait for them
             _terminate(connection)
-        if pool is None or not isinstance(self._source, str):
+        if places is None or not isinstance(self._source, str):
             return
         try:
             async with asyncio.timeout(self._timeout):
-                await pool.close()
+                await places.pool.close()
         except TimeoutError:
-            pool.terminate()
+            places.pool.terminate()
 
     async def run(self, sql: str, *args: object, locking: Collection[bytes] = (), seconds: float | None = None) -> Rows:
         """Run one statement and return its rows; `seconds`: another time limit than that of the other statements.
@@ -120,7 +118,7 @@ class Database:
         limit = self._timeout if seconds is None else seconds
         try:
             async with time_limit(limit), AsyncExitStack() as stack:
-                if self._pool is None:
+                if self._places is None:
                     await self.connect()
                 for lock in sorted(locks, key=id):  # in one order, so that two calls do not wait for each other
                     await stack.enter_async_context(lock)
@@ -176,9 +174,9 @@ class Database:
         return True
 
     async def _expire_connections(self) -> None:
-        if self._pool is not None:
+        if self._places is not None:
             self._expired_at = asyncio.get_running_loop().time()
-            await self._pool.expire_connections()
+            await self._places.pool.expire_connections()
 
     def _stop_naming(self) -> None:
         # A pooler switches server connections: names would fail again.
@@ -187,12 +185,11 @@ class Database:
             _logger.info("prepared statements are missing on the server (a pooler?): from now on each is sent in full")
 
     async def _run_once(self, sql: str, args: tuple[object, ...]) -> Rows:
-        if self._pool is None or self._places is None:
+        if (places := self._places) is None:
             raise StorageUnavailable(_CLOSED)
-        pool, places = self._pool, self._places
         connection = await places.acquire()
         try:
-            return await self._run_on(connection, pool, sql, args)
+            return await self._run_on(connection, places.pool, sql, args)
         finally:
             places.free()
 

@@ -29,10 +29,10 @@ class Places:
     be lower than the size of the pool, or its password may have been changed.
     """
 
-    __slots__ = ("_free", "_pool", "_warned_at")
+    __slots__ = ("_free", "_warned_at", "pool")
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+        self.pool = pool
         self._free = asyncio.Semaphore(pool.get_max_size())
         self._warned_at = -math.inf
 
@@ -45,9 +45,9 @@ class Places:
         while True:
             await self._free.acquire()
             try:
-                return await self._pool.acquire()
+                return await self.pool.acquire()
             except _FAILURES as exc:
-                if not (self._pool.get_size() and _others_work(exc)):
+                if not (self.pool.get_size() and _others_work(exc)):
                     self.free()
                     raise
                 asyncio.get_running_loop().call_later(_REST, self.free)

@@ -70,7 +70,7 @@ class WatchedKeys(Watchers):
         """Read what is not pushed, and report each key that does not hold what it held, or is not tracked for now."""
         untracked = {name: (held, _IN_VAIN - 1) for name, (held, times) in self._in_vain.items() if times >= _IN_VAIN}
         self._in_vain = untracked  # one more report in vain, and these are not tracked again
-        self._pushed.clear()  # of keys that nobody watches any more
+        self._pushed.clear()  # of keys that are not watched any more
         if untracked:
             self._warnings.warn(_FORGETS)
         for name in untracked:
